@@ -1,0 +1,1 @@
+"""What we know: events, identities, profiles, the catalog and the Feast feature store."""

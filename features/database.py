@@ -1,0 +1,131 @@
+"""Our own SQL database: its tables and the way to open it. The only place that builds an engine.
+
+SQLite in WAL mode by default, PostgreSQL by `ONESTORY_DATABASE_URL`. Every statement elsewhere goes
+through SQLAlchemy Core over the tables below. A commit survives `kill -9` of the process at once; to
+survive a power cut too on SQLite, set `ONESTORY_SQLITE_SYNCHRONOUS=FULL` (3 ms a commit instead of 0.1).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from features.workspace import Workspace
+
+metadata = sa.MetaData()
+_Serial = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("seq", _Serial, primary_key=True, autoincrement=True, doc="order of arrival"),
+    sa.Column("message_id", sa.String, nullable=False, unique=True),
+    sa.Column("customer_id", sa.String, index=True, doc="who it is about as resolved by identity; null: nobody"),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("occurred_at", sa.Double, nullable=False),
+    sa.Column("known_at", sa.Double, nullable=False),
+    sa.Column("user_id", sa.String),
+    sa.Column("anonymous_id", sa.String, index=True),
+    sa.Column("channel", sa.String),
+    sa.Column("location_id", sa.String),
+    sa.Column("body", sa.LargeBinary, nullable=False, doc="JSON"),
+    sqlite_autoincrement=True,
+)
+identities = sa.Table(
+    "identities",
+    metadata,
+    sa.Column("anonymous_id", sa.String, primary_key=True),
+    sa.Column("customer_id", sa.String, nullable=False, index=True),
+    sa.Column("occurred_at", sa.Double, nullable=False, doc="of the message that joined them"),
+    sa.Column("message_id", sa.String, nullable=False),
+)
+profiles = sa.Table(
+    "profiles",
+    metadata,
+    sa.Column("customer_id", sa.String, primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False, doc="rises with every change of the profile"),
+    sa.Column("online_seq", sa.BigInteger, nullable=False, doc="what Feast's online store holds"),
+    sa.Column("known_at", sa.Double, nullable=False, doc="of the newest event folded in"),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("items", sa.LargeBinary, nullable=False),
+)
+stock = sa.Table(
+    "stock",
+    metadata,
+    sa.Column("product_id", sa.String, primary_key=True),
+    sa.Column("location_id", sa.String, primary_key=True),
+    sa.Column("quantity", sa.Integer, nullable=False),
+    sa.Column("reserved", sa.Integer, nullable=False, default=0),
+    sa.Column("occurred_at", sa.Double, nullable=False),
+    sa.Column("message_id", sa.String, nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False, index=True, doc="of the event that wrote it"),
+    sa.Column("online_seq", sa.BigInteger, nullable=False, default=0),
+)
+feeds = sa.Table(
+    "feeds",
+    metadata,
+    sa.Column("signal", sa.String, primary_key=True),
+    sa.Column("location_id", sa.String, primary_key=True, doc="'' for the whole signal"),
+    sa.Column("last_at", sa.Double, nullable=False),
+)
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("customer_id", sa.String, primary_key=True),
+    sa.Column("request_id", sa.String, primary_key=True),
+    sa.Column("requested_at", sa.Double, nullable=False),
+    sa.Column("content", sa.String, nullable=False, doc="hash of what was asked"),
+    sa.Column("decision_id", sa.String, nullable=False),
+)
+
+
+@cache
+def connect(workspace: Workspace) -> sa.Engine:
+    """The engine of this workspace's database, its tables made if absent. One per process."""
+    engine = sa.create_engine(workspace.database_url, pool_pre_ping=not workspace.database_url.startswith("sqlite"))
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _on_sqlite_connect)
+        sa.event.listen(engine, "begin", _begin_immediate)
+    metadata.create_all(engine, checkfirst=True)
+    return engine
+
+
+@contextmanager
+def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One write transaction: all of it is kept, or none."""
+    with engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection that takes no write lock."""
+    with engine.connect().execution_options(onestory_readonly=True) as connection:
+        yield connection
+
+
+def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    """The dialect's INSERT, for ON CONFLICT."""
+    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+
+
+def _on_sqlite_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see _begin_immediate
+    for pragma in (
+        "journal_mode=WAL",
+        f"synchronous={os.environ.get('ONESTORY_SQLITE_SYNCHRONOUS', 'NORMAL')}",
+        "busy_timeout=30000",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    """Take SQLite's write lock at the start, so that what is read inside is what is changed."""
+    readonly = connection.get_execution_options().get("onestory_readonly")
+    connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")

@@ -1,0 +1,162 @@
+"""`offers.yaml`: its fields, checked, as the offers of the vocabulary; and its JSON Schema.
+
+Whether the products, categories and markets that an offer names exist is looked at in `catalog`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
+
+from features.checked_yaml import Checked, FileProblem, OneOf, Problem, Text, Texts, parse
+from features.vocabulary import CHANNELS, OFFER_KINDS, PLACEMENTS, Offer, Value
+
+NAME = "offers.yaml"
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2}))?")
+
+
+def moment(value: Any) -> float:
+    """An RFC 3339 time, or a date (00:00 UTC of it), in epoch seconds."""
+    text = str(value)
+    try:
+        if not _TIME.fullmatch(text):
+            raise ValueError
+        at = datetime.fromisoformat(text.upper())
+    except ValueError:
+        raise ValueError(
+            f"is `{text}`; expected RFC 3339 such as `2026-11-20T10:00:00Z`, or a date for 00:00 UTC of it"
+        ) from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+_ANY_TIME = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
+Moment = Annotated[float, BeforeValidator(moment), WithJsonSchema(_ANY_TIME)]
+Id = Annotated[Text, Field(min_length=1, max_length=255)]
+Money = Annotated[float, Field(ge=0)]
+
+
+class Worth(Checked):
+    """What an accepted offer is worth, in the workspace's currency."""
+
+    margin: Money = Field(0.0, description="money earned when the offer is accepted")
+    cost: Money = Field(0.0, description="money spent on contacting")
+    discount: Money = Field(0.0, description="money given away when the offer is accepted")
+
+
+class Treatment(Checked):
+    """The offer's content for one channel."""
+
+    title: Text | None = None
+    body: Text | None = None
+    image_url: Text | None = None
+    url: Text | None = None
+
+
+class OfferEntry(Checked):
+    """One next best action that we may take."""
+
+    offer_id: Id
+    kind: Annotated[str, OneOf(OFFER_KINDS)]
+    group: Id | None = Field(None, description="what the offer belongs to, such as a campaign")
+    product_ids: Texts = Field((), description="the products it is over, the most popular first")
+    category: Id | None = Field(None, description="instead of product_ids: all products of this category")
+    channels: tuple[Annotated[str, OneOf(CHANNELS)], ...] = Field((), description="absent: all")
+    placements: tuple[Annotated[str, OneOf(PLACEMENTS)], ...] = Field((), description="absent: all")
+    markets: Texts = Field((), description="markets of locations; absent: all")
+    valid_from: Moment = Field(description="from this time on; a bare date is 00:00 UTC")
+    valid_until: Moment = Field(description="up to this time; a bare date is 00:00 UTC, when that day begins")
+    eligibility: Any = Field(None, description="who may ever get it")
+    exclusive_group: Id | None = Field(None, description="of one such group at most one offer is shown")
+    value: Worth = Worth()
+    lever: float = Field(1.0, ge=0, description="the marketer's own factor on the priority")
+    budget: Any = None
+    fallback: Any = None
+    treatments: dict[Annotated[str, OneOf(CHANNELS)], Treatment] = Field(
+        {}, description="by channel; absent: the product's name"
+    )
+
+    @field_validator("product_ids", "channels", "placements", "markets", "treatments", "value", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: Any, info: ValidationInfo) -> Any:
+        return {} if value is None and info.field_name in ("treatments", "value") else () if value is None else value
+
+    @field_validator("category")
+    @classmethod
+    def _one_of_the_two(cls, category: str | None, info: ValidationInfo) -> str | None:
+        if category is not None and info.data.get("product_ids"):
+            raise ValueError("is given beside `product_ids`; expected one of the two")
+        return category
+
+    @field_validator("valid_until")
+    @classmethod
+    def _after_its_begin(cls, valid_until: float, info: ValidationInfo) -> float:
+        valid_from = info.data.get("valid_from", valid_until)
+        if valid_until < valid_from:
+            raise ValueError(
+                f"is `{_when(valid_until)}`, before `valid_from` (`{_when(valid_from)}`); expected a later time"
+            )
+        return valid_until
+
+
+class OffersFile(Checked):
+    """All next best actions that may be taken: the file `offers.yaml`."""
+
+    offers: tuple[OfferEntry, ...] = Field(description="one entry an offer; its `offer_id` is unique")
+
+    @field_validator("offers", mode="before")
+    @classmethod
+    def _none_yet(cls, value: Any) -> Any:
+        return () if value is None else value
+
+
+def read_offers(name: str, content: bytes) -> tuple[dict[str, Offer], dict[str, int]]:
+    """The offers in `content`, ordered by id, and the line of each; FileProblem for all that is wrong."""
+    document = parse(name, content, bare="offers")
+    entries = document.check(OffersFile).offers
+    lines: dict[str, int] = {}
+    found: dict[str, Offer] = {}
+    problems: list[Problem] = []
+    for index, entry in enumerate(entries):
+        line = document.line(("offers", index))
+        first = lines.setdefault(entry.offer_id, line)
+        if entry.offer_id in found:
+            text = f"offer `{entry.offer_id}` is given twice; first in line {first}"
+            problems.append(document.problem(("offers", index, "offer_id"), text))
+        found[entry.offer_id] = _offer(entry)
+    if problems:
+        raise FileProblem(problems)
+    return dict(sorted(found.items())), lines
+
+
+def _offer(entry: OfferEntry) -> Offer:
+    return Offer(
+        offer_id=entry.offer_id,
+        kind=entry.kind,
+        product_ids=tuple(dict.fromkeys(entry.product_ids)),
+        category=entry.category,
+        group=entry.group,
+        channels=entry.channels,
+        placements=entry.placements,
+        markets=entry.markets,
+        valid_from=entry.valid_from,
+        valid_until=entry.valid_until,
+        eligibility=entry.eligibility,
+        exclusive_group=entry.exclusive_group,
+        value=Value(entry.value.margin, entry.value.cost, entry.value.discount),
+        lever=entry.lever,
+        budget=entry.budget,
+        fallback=entry.fallback,
+        treatments={channel: each.model_dump(exclude_none=True) for channel, each in entry.treatments.items()},
+    )
+
+
+def _when(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+
+
+def offers_schema() -> dict[str, Any]:
+    """The JSON Schema of `offers.yaml`."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **OffersFile.model_json_schema()}

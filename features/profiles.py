@@ -1,0 +1,254 @@
+"""What we know of one customer: `fold` turns events into a profile, `derive` turns a profile into features.
+
+These two are the only definition of every customer feature: the batch build, the live intake,
+training, serving and replay all call them. Both are pure: no clock, no store, time is an argument.
+
+A profile has two parts. `state` is of constant size: decayed sums and last-seen times. `items` holds
+one entry for every product, category and offer the customer had to do with in the last 730 days.
+Customer × offer features are made from the items in `affinity`.
+
+Decayed sums: a sum with half-life h counts an event that is t old with weight 2^(−t/h), so it is exact
+at any later instant from its last value alone (no window needs recomputing).
+
+Events fold in the order of `(occurred_at, message_id)`. An event that would come earlier than the last
+one folded, or that corrects an earlier one, makes `fold` refuse (`must_refold`); the caller then folds
+the customer's whole history with `fold_all`. Same events, same bytes, whatever the order of arrival.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from features import steps
+from features.steps import (
+    DECAYED_SPEND,
+    DECAYED_TRIPS,
+    FIRST,
+    HALF_LIVES_DAYS,
+    ITEM_HALF_LIFE_DAYS,
+    KEEP_S,
+    LAST,
+    LAST_ID,
+    RETURN_ID,
+    RETURN_REASON,
+    RETURNED,
+    SUMS,
+    TRIPS,
+)
+from features.steps import half as _half
+from features.vocabulary import DAY_S, Event
+
+__all__ = [
+    "DECAYED_SPEND",
+    "DECAYED_TRIPS",
+    "FEATURES",
+    "FIRST",
+    "HALF_LIVES_DAYS",
+    "ITEM_HALF_LIFE_DAYS",
+    "LAST",
+    "LAST_ID",
+    "RETURNED",
+    "RETURN_ID",
+    "RETURN_REASON",
+    "SUMS",
+    "TRIPS",
+    "Profile",
+    "derive",
+    "empty",
+    "fold",
+    "fold_all",
+    "must_refold",
+    "pack",
+    "unpack",
+]
+
+
+@dataclass(slots=True)
+class Profile:
+    """One customer at one moment. `state` and `items` are plain JSON values; never share them when folding."""
+
+    state: dict[str, Any] = field(default_factory=dict)
+    items: dict[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[float, str]:
+        """The key of the newest event folded in."""
+        return (self.state["at"], self.state["id"]) if self.state else (0.0, "")
+
+
+def empty() -> Profile:
+    return Profile()
+
+
+# ---------------------------------------------------------------------------------------------- fold
+
+
+def must_refold(profile: Profile, event: Event) -> bool:
+    """Whether `event` cannot simply be added: it is older than what was folded, or one corrects the other."""
+    if event.key <= profile.key:
+        return True
+    if event.name == "Order Completed" and profile.state:
+        return event.body.get("order_id") in profile.state["corrected"]
+    return _corrects(event)
+
+
+def _corrects(event: Event) -> bool:
+    """Whether this event's meaning lies in another one: a cancelled order, or a return of whatever was ordered."""
+    if event.name == "Order Cancelled":
+        return True
+    return event.name in ("Order Refunded", "Return Requested") and not event.body.get("products")
+
+
+def fold_all(events: Iterable[Event]) -> Profile:
+    """The profile after all of `events` (one customer's), in any order."""
+    profile = empty()
+    for event in _settled(sorted(events, key=lambda event: event.key)):
+        _fold(profile, event)
+    return profile
+
+
+def fold(profile: Profile, event: Event) -> Profile:
+    """`profile` after `event`, changed in place and returned.
+
+    Raises ValueError where `must_refold` says so: the caller decides where the history comes from.
+    """
+    if must_refold(profile, event):
+        raise ValueError(f"event `{event.message_id}` cannot be folded in order; fold the whole history")
+    return _fold(profile, event)
+
+
+def _settled(events: list[Event]) -> Iterable[Event]:
+    """The history with corrections applied: cancelled orders gone, whole refunds with their order's products."""
+    orders: dict[str, list[Any]] = {}
+    cancelled: set[str] = set()
+    for event in events:
+        order_id = event.body.get("order_id")
+        if order_id and event.name == "Order Completed":
+            orders[order_id] = event.body.get("products") or []
+        elif order_id and event.name == "Order Cancelled":
+            cancelled.add(order_id)
+    for event in events:
+        order_id = event.body.get("order_id")
+        if event.name == "Order Completed" and order_id in cancelled:
+            event = replace(event, name="Order Void")
+        elif _corrects(event):
+            body = {**event.body, "products": orders.get(order_id, []), "corrects": order_id}
+            event = replace(event, body=body)
+        yield event
+
+
+def _fold(profile: Profile, event: Event) -> Profile:
+    if not profile.state:
+        profile.state = steps.fresh_state()
+    state = profile.state
+    state["at"], state["id"] = event.key
+    steps.note_correction(state, event)
+    step = steps.STEPS.get(event.name)
+    if step is not None:
+        step(profile.state, profile.items, event)
+    return profile
+
+
+# ---------------------------------------------------------------------------------------------- bytes
+
+
+def pack(profile: Profile) -> tuple[bytes, bytes]:
+    """`(state, items)` as canonical JSON; entries idle for more than 730 days at the last event are left out."""
+    at = profile.key[0]
+    items = {k: e for k, e in profile.items.items() if at - max(e[LAST], e[RETURNED]) <= KEEP_S}
+    return orjson.dumps(profile.state, option=orjson.OPT_SORT_KEYS), orjson.dumps(items, option=orjson.OPT_SORT_KEYS)
+
+
+def unpack(state: bytes, items: bytes) -> Profile:
+    return Profile(orjson.loads(state), orjson.loads(items))
+
+
+# ---------------------------------------------------------------------------------------------- derive
+
+FEATURES: Mapping[str, str] = {
+    "days_since_order": "days from the last order to as_of",
+    "days_since_first_order": "days from the first order to as_of",
+    "orders": "orders ever",
+    **{f"{s}_{h}d": f"decayed sum of {s}, half-life {h} days" for s in SUMS for h in HALF_LIVES_DAYS},
+    "gap_mean_days": "mean days between orders",
+    "gap_cv": "variation of the days between orders (standard deviation / mean)",
+    "gaps_overdue": "days since the last order / mean gap",
+    "distinct_products": "products bought for the first time in 730 days, counted",
+    "distinct_categories": "the same for categories",
+    "basket_spend": "spend_90d / orders_90d",
+    "basket_lines": "lines_90d / orders_90d",
+    "discount_share": "discount_365d / (spend_365d + discount_365d)",
+    "coupon_share": "coupons_365d / orders_365d",
+    "return_rate": "returned_units_365d / units_365d",
+    "open_returns": "returns requested and not yet refunded",
+    **{f"share_{c}": f"decayed share of orders through {c}" for c in ("web", "app", "store")},
+    **{
+        f"{kind}_{response}": f"decayed count of {response} for offers of kind {kind}, half-life 365 days"
+        for kind in ("promotion", "cross_sell")
+        for response in ("sent", "shown", "clicked", "accepted", "dismissed")
+    },
+    "promotion_accept_rate": "(promotion_accepted + 0.1) / (promotion_sent + promotion_shown + 1)",
+}
+"""Every customer feature, in the order of `derive`'s values, with what it means. All are float64."""
+
+_NEVER = math.nan
+
+
+def derive(profile: Profile | None, as_of: float) -> dict[str, float]:
+    """The feature columns of one customer at `as_of` (epoch seconds); NaN where nothing is known.
+
+    `profile` must hold only events with `occurred_at <= as_of`; None or an empty profile is a customer
+    of whom we know nothing.
+    """
+    if profile is None or not profile.state:
+        return dict.fromkeys(FEATURES, _NEVER)
+    state = profile.state
+    weights = [_half(max(0.0, as_of - state["sums_at"]), h) if state["sums_at"] else 0.0 for h in HALF_LIVES_DAYS]
+    sums = {
+        f"{name}_{h}d": value * weight
+        for name in SUMS
+        for h, value, weight in zip(HALF_LIVES_DAYS, state["sums"][name], weights, strict=True)
+    }
+    count, mean, m2 = state["gaps"]
+    since = (as_of - state["last_order"]) / DAY_S if state["last_order"] else _NEVER
+    channels = {c: w * _half(max(0.0, as_of - at), 365) for c, (w, at) in state["channels"].items()}
+    total = sum(channels.values())
+    responses = {
+        (kind, response): weight * _half(max(0.0, as_of - at), 365)
+        for kind, counts in state["responses"].items()
+        for response, (weight, at) in counts.items()
+    }
+    sent = responses.get(("promotion", "sent"), 0.0) + responses.get(("promotion", "shown"), 0.0)
+    return {
+        "days_since_order": since,
+        "days_since_first_order": (as_of - state["first_order"]) / DAY_S if state["first_order"] else _NEVER,
+        "orders": float(state["orders"]),
+        **sums,
+        "gap_mean_days": mean if count else _NEVER,
+        "gap_cv": math.sqrt(m2 / count) / mean if count > 1 and mean > 0 else _NEVER,
+        "gaps_overdue": since / mean if count and mean > 0 else _NEVER,
+        "distinct_products": float(state["products"]),
+        "distinct_categories": float(state["categories"]),
+        "basket_spend": _ratio(sums["spend_90d"], sums["orders_90d"]),
+        "basket_lines": _ratio(sums["lines_90d"], sums["orders_90d"]),
+        "discount_share": _ratio(sums["discount_365d"], sums["spend_365d"] + sums["discount_365d"]),
+        "coupon_share": _ratio(sums["coupons_365d"], sums["orders_365d"]),
+        "return_rate": _ratio(sums["returned_units_365d"], sums["units_365d"]),
+        "open_returns": float(len(state["open_returns"])),
+        **{f"share_{c}": _ratio(channels.get(c, 0.0), total) for c in ("web", "app", "store")},
+        **{
+            f"{kind}_{response}": responses.get((kind, response), 0.0)
+            for kind in ("promotion", "cross_sell")
+            for response in ("sent", "shown", "clicked", "accepted", "dismissed")
+        },
+        "promotion_accept_rate": (responses.get(("promotion", "accepted"), 0.0) + 0.1) / (sent + 1.0),
+    }
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else _NEVER

@@ -1,0 +1,128 @@
+"""What the shared signals say now: stock per product and location, and how old each feed is.
+
+Every worker keeps them in memory and reloads what changed before it decides, so that an event
+acknowledged by one worker is seen by the next decision of any other. On SQLite `PRAGMA data_version`
+tells at a cost of microseconds whether another connection has committed; elsewhere the highest sequence does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from features import database
+from features.vocabulary import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The sellable stock of one product at one location, and the message that said so."""
+
+    quantity: int
+    occurred_at: float
+    message_id: str
+
+
+class Signals:
+    """Stock and feed times of a workspace, as of the last `refresh`."""
+
+    def __init__(self, engine: sa.Engine):
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._reader = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._version: object = None
+        self._seq = -1
+        self._stock: dict[str, dict[str, Level]] = {}
+        self._feeds: dict[tuple[str, str], float] = {}
+        self.refresh()
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def refresh(self) -> None:
+        """Take in what was committed since the last call, by whomever."""
+        with self._lock:
+            version = self._changed()
+            if version == self._version:
+                return
+            table = database.stock
+            rows = self._reader.execute(sa.select(table).where(table.c.seq > self._seq).order_by(table.c.seq))
+            for row in rows:
+                at = self._stock.setdefault(row.location_id, {})
+                at[row.product_id] = Level(row.quantity - row.reserved, row.occurred_at, row.message_id)
+                self._seq = row.seq
+            feeds = self._reader.execute(sa.select(database.feeds))
+            self._feeds = {(row.signal, row.location_id): row.last_at for row in feeds}
+            self._version = version
+
+    def _changed(self) -> object:
+        if self._engine.dialect.name == "sqlite":
+            return self._reader.exec_driver_sql("PRAGMA data_version").scalar_one()
+        highest = sa.select(sa.func.max(database.events.c.seq))
+        return self._reader.execute(highest).scalar_one_or_none()
+
+    def stock_at(self, location_id: str) -> Mapping[str, Level]:
+        """The levels known at one location, by product."""
+        return self._stock.get(location_id, {})
+
+    def last_at(self, signal: str, location_id: str = "") -> float | None:
+        """When the feed of `signal` (at that location, or as a whole) last said anything; None if never."""
+        times = [t for t in (self._feeds.get((signal, "")), self._feeds.get((signal, location_id))) if t is not None]
+        return max(times, default=None)
+
+
+def heard(connection: sa.Connection, signal: str, location_id: str, at: float) -> None:
+    """Note that the feed of `signal` was alive at `at`."""
+    table = database.feeds
+    statement = database.insert(connection, table).values(signal=signal, location_id=location_id, last_at=at)
+    newer = table.c.last_at < statement.excluded.last_at
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["signal", "location_id"], set_={"last_at": statement.excluded.last_at}, where=newer
+        )
+    )
+
+
+def set_stock(connection: sa.Connection, event: Event, seq: int) -> bool:
+    """Take in a `Stock Updated`; False where a newer level of that product and location is already known."""
+    body, table = event.body, database.stock
+    location_id = body.get("location_id") or event.location_id or "online"
+    statement = database.insert(connection, table).values(
+        product_id=body["product_id"],
+        location_id=location_id,
+        quantity=body["quantity"],
+        reserved=0,
+        occurred_at=event.occurred_at,
+        message_id=event.message_id,
+        seq=seq,
+        online_seq=0,
+    )
+    new = statement.excluded
+    newer = sa.tuple_(table.c.occurred_at, table.c.message_id) < sa.tuple_(new.occurred_at, new.message_id)
+    changes = {name: new[name] for name in ("quantity", "reserved", "occurred_at", "message_id", "seq", "online_seq")}
+    result = connection.execute(
+        statement.on_conflict_do_update(index_elements=["product_id", "location_id"], set_=changes, where=newer)
+    )
+    return bool(result.rowcount)
+
+
+def reserve_stock(connection: sa.Connection, event: Event, seq: int) -> bool:
+    """Take in a `Stock Reserved` or `Stock Released`; False where a later count already includes it, or there is none.
+
+    A `Stock Updated` counts what is sellable, so it starts the reservations anew.
+    """
+    body, table = event.body, database.stock
+    amount = body["quantity"] if event.name == "Stock Reserved" else -body["quantity"]
+    result = connection.execute(
+        sa.update(table)
+        .where(
+            table.c.product_id == body["product_id"],
+            table.c.location_id == (body.get("location_id") or event.location_id or "online"),
+            table.c.occurred_at < event.occurred_at,
+        )
+        .values(reserved=table.c.reserved + amount, seq=seq, online_seq=0)
+    )
+    return bool(result.rowcount)

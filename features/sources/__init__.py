@@ -1,0 +1,1 @@
+"""One adapter per source of history; each turns what a data set holds into checked events and catalog files."""

@@ -1,0 +1,226 @@
+"""The only reader and writer of Feast: profiles and stock online, features online and as known at any past moment.
+
+The hot path goes through the online store's own `online_read` and `online_write_batch` (0.1 ms a view;
+Feast's front door costs 1.4 and 6 ms). Two rows make a profile, one per view; both carry `seq`, so that
+a read between the two writes is noticed and repeated. Who may write, and that an older state never
+follows a newer one, is the caller's business (`intake`, `build`): it holds the customer's lock.
+
+Online rows are stamped with their `seq`, not with a time: 2100-01-01 plus `seq` seconds. Redis drops a write
+that is not newer than what it holds; times repeat and clocks step back, a sequence only rises. It also
+keeps `feast materialize`, which stamps real times, from replacing live rows on Redis. On SQLite and
+PostgreSQL it would put back the state of the last build: never needed here, mended by `features build`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features import moments, profiles
+from features.profiles import Profile
+from features.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPOSITORY = Path(__file__).resolve().parent
+READ_AT_ONCE = 500
+TORN_READS = 20
+"""How often a read that fell between the two writes of a profile is repeated before the store counts as down."""
+_ERA = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+class StoreDown(Exception):
+    """The online store does not answer, or not with a profile."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileNow:
+    """A customer's profile as the online store has it, and the number of the last change in it."""
+
+    profile: Profile
+    seq: int
+
+
+class ProfileStore:
+    """Feast for one workspace. Importing Feast takes seconds: it happens here, not when this module is imported."""
+
+    def __init__(self, workspace: Workspace):
+        os.environ.update(workspace.environment())  # feature_store.yaml and definitions.py read ONESTORY_HOME
+        with _quiet():
+            from feast import FeatureStore
+            from feast.infra.online_stores.helpers import get_online_store_from_config
+            from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+            from feast.protos.feast.types.Value_pb2 import Value
+
+            from features import definitions
+
+        self._workspace, self._key, self._value = workspace, EntityKey, Value
+        workspace.home.mkdir(parents=True, exist_ok=True)
+        self.feast = FeatureStore(repo_path=str(REPOSITORY))
+        self._objects = definitions.everything(str(workspace.home))
+        self._views = definitions.views(str(workspace.home))
+        self._config = self.feast.config
+        # A connection of its own for writing: a reader on the writer's would see half-written rows.
+        self._reader = get_online_store_from_config(self._config.online_store)
+        self._writer = get_online_store_from_config(self._config.online_store)
+        self._reading, self._writing = threading.Lock(), threading.Lock()
+        for store in (self._reader, self._writer):
+            _tune(store, self._config)
+        if not self.feast.registry.list_feature_services(self.feast.project):
+            self.apply()
+
+    def apply(self) -> None:
+        """`feast apply`: register every object of definitions.py, and make the online tables."""
+        with _quiet():
+            self.feast.apply(self._objects)
+
+    def close(self) -> None:
+        for store in (self._reader, self._writer, self.feast._get_provider().online_store):
+            connection = getattr(store, "_conn", None)
+            if connection is not None:
+                connection.close()
+
+    # ------------------------------------------------------------------------------------- the hot path
+
+    def read(self, customer_id: str) -> ProfileNow | None:
+        """The customer's profile now; None if there is none. Raises StoreDown if the store does not give it."""
+        return self.read_many([customer_id]).get(customer_id)
+
+    def read_many(self, customer_ids: Iterable[str]) -> dict[str, ProfileNow]:
+        """The profiles of those of `customer_ids` that have one."""
+        wanted = list(dict.fromkeys(customer_ids))
+        found: dict[str, ProfileNow] = {}
+        for start in range(0, len(wanted), READ_AT_ONCE):
+            chunk = wanted[start : start + READ_AT_ONCE]
+            for _ in range(TORN_READS):
+                chunk = self._read_whole(chunk, found)
+                if not chunk:
+                    break
+            else:
+                raise StoreDown(f"the rows of customer `{chunk[0]}` do not belong together; run `features build`")
+        return found
+
+    def _read_whole(self, customer_ids: list[str], found: dict[str, ProfileNow]) -> list[str]:
+        """Read into `found`; give back the customers whose two rows were read from before and after a write."""
+        keys = [self._customer_key(customer_id) for customer_id in customer_ids]
+        try:
+            with self._reading:
+                states = self._reader.online_read(self._config, self._views.profile, keys, ["state", "seq"])
+                lists = self._reader.online_read(self._config, self._views.last_seen, keys, ["items", "items_seq"])
+        except Exception as error:
+            raise StoreDown(f"the online store does not answer: {error}") from error
+        torn = []
+        for customer_id, (_, state), (_, items) in zip(customer_ids, states, lists, strict=True):
+            if state is None and items is None:
+                continue
+            if state is None or items is None or state["seq"].int64_val != items["items_seq"].int64_val:
+                torn.append(customer_id)
+                continue
+            try:
+                profile = profiles.unpack(state["state"].bytes_val, items["items"].bytes_val)
+            except (KeyError, ValueError) as error:
+                raise StoreDown(f"the rows of customer `{customer_id}` cannot be read: {error}") from error
+            found[customer_id] = ProfileNow(profile, state["seq"].int64_val)
+        return torn
+
+    def write(self, rows: Iterable[tuple[str, int, float, bytes, bytes]]) -> None:
+        """Put `(customer_id, seq, known_at, state, items)` online. The caller holds those customers' locks."""
+        states, lists = [], []
+        for customer_id, seq, _, state, items in rows:
+            key, stamp = self._customer_key(customer_id), _ERA + timedelta(seconds=seq)
+            count = self._value(int64_val=seq)
+            states.append((key, {"state": self._value(bytes_val=state), "seq": count}, stamp, None))
+            lists.append((key, {"items": self._value(bytes_val=items), "items_seq": count}, stamp, None))
+        self._write(self._views.profile, states)
+        self._write(self._views.last_seen, lists)
+
+    def write_stock(self, rows: Iterable[tuple[str, str, int, float]]) -> None:
+        """Put `(product_id, location_id, quantity, known_at)` online."""
+        self._write(
+            self._views.stock,
+            [
+                (
+                    self._entity({"product_id": product_id, "location_id": location_id}),
+                    {"quantity": self._value(int64_val=quantity)},
+                    datetime.fromtimestamp(known_at, UTC),
+                    None,
+                )
+                for product_id, location_id, quantity, known_at in rows
+            ],
+        )
+
+    def _write(self, view: Any, rows: list[Any]) -> None:
+        if not rows:
+            return
+        try:
+            with self._writing:
+                self._writer.online_write_batch(self._config, view, rows, None)
+        except Exception as error:
+            raise StoreDown(f"the online store does not take `{view.name}`: {error}") from error
+
+    def _customer_key(self, customer_id: str) -> Any:
+        return self._entity({"customer_id": customer_id})
+
+    def _entity(self, keys: Mapping[str, str]) -> Any:
+        return self._key(join_keys=list(keys), entity_values=[self._value(string_val=value) for value in keys.values()])
+
+    # ------------------------------------------------------------------------------ through Feast's front door
+
+    def online(self, customer_ids: Sequence[str], service_name: str, as_of: float) -> pd.DataFrame:
+        """What the online store and `derive` make of a feature service at `as_of`, a row per customer, in order."""
+        service = self.feast.get_feature_service(service_name)
+        rows = {"customer_id": list(customer_ids), "as_of": [float(as_of)] * len(customer_ids)}
+        return self.feast.get_online_features(features=service, entity_rows=rows).to_df()
+
+    def historical(self, entity_df: pd.DataFrame, service_name: str) -> pd.DataFrame:
+        """A feature service as known at past moments, in the rows and order of `entity_df`.
+
+        `entity_df` has customer_id and as_of (epoch seconds), and any columns of its own; `event_timestamp`
+        is added from as_of where it is missing.
+        """
+        moments.demand_built(self._workspace)
+        return moments.joined(self.feast, entity_df, self.feast.get_feature_service(service_name))
+
+    def profiles_at(self, pairs: pd.DataFrame) -> pd.DataFrame:
+        """`pairs` (customer_id, as_of) with `state` and `items`: the profile of what was known at `as_of`, packed.
+
+        None where nothing was known. The bytes are those that `profiles.pack` gives, and gave online then.
+        """
+        moments.demand_built(self._workspace)
+        return moments.profiles_at(self.feast, self._workspace, pairs)
+
+    def record_materialisation(self) -> None:
+        """Tell Feast's registry, and so its UI, up to when the online rows have been written."""
+        now = datetime.now(UTC)
+        for view in self._views[:4]:
+            if view.online:
+                self.feast.registry.apply_materialization(view, self.feast.project, now, now)
+
+
+def _tune(store: Any, config: Any) -> None:
+    """SQLite only: readers beside a writer in other processes, and a commit without waiting for the disk.
+
+    What a crash could lose is brought level from our own database at the next start.
+    """
+    if config.online_store.type != "sqlite":
+        return
+    connection: sqlite3.Connection = store._get_conn(config)
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Feast's warning that on-demand views are experimental, and those of its libraries on import."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,1 @@
+"""What we answer: the decision, its rules, its log and its HTTP face."""

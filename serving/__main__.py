@@ -1,0 +1,154 @@
+"""`python -m serving`: decide for an audience, replay the log, check the rulebook, run the demo.
+
+Exit codes: 0 done, 1 the thing checked does not hold, 2 bad arguments or input with one sentence on stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from features.sentences import FileProblem
+from features.vocabulary import CHANNELS, PLACEMENTS
+from features.workspace import open_workspace
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+book = typer.Typer(no_args_is_help=True, help="Check the rulebook.")
+app.add_typer(book, name="rulebook")
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="print the figures as JSON")]
+
+
+def refuse(sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def told(figures: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(figures) if as_json else ", ".join(f"{name} {value}" for name, value in figures.items()))
+
+
+@app.command()
+def decide(
+    audience: Annotated[Path, typer.Option(help="csv or parquet with a column customer_id")],
+    channel: Annotated[str, typer.Option(help=f"one of {', '.join(CHANNELS)}")],
+    placement: Annotated[str, typer.Option(help=f"one of {', '.join(PLACEMENTS)}")],
+    out: Annotated[Path, typer.Option(help="the parquet file to write")],
+    limit: Annotated[int, typer.Option(min=1, max=20, help="offers a customer at most")] = 3,
+    location_id: Annotated[str | None, typer.Option(help="the shop, for the channel store")] = None,
+    as_json: Json = False,
+) -> None:
+    """Decide for every customer of an audience file; one row per offer, or one row without offer."""
+    from serving.audience import AudienceProblem, decide_audience, read_audience
+    from serving.engine import Engine
+    from serving.question import Question
+
+    if channel not in CHANNELS:
+        refuse(f"channel: `{channel}` is unknown; expected one of {', '.join(CHANNELS)}")
+    if placement not in PLACEMENTS:
+        refuse(f"placement: `{placement}` is unknown; expected one of {', '.join(PLACEMENTS)}")
+    began = time.monotonic()
+    try:
+        customer_ids = read_audience(audience)
+        engine = Engine.open(open_workspace())
+    except (AudienceProblem, FileProblem) as problem:
+        refuse(str(problem))
+    try:
+        with _progress() as progress:
+            task = progress.add_task("deciding", total=len(customer_ids))
+            summary = decide_audience(
+                engine.decide,
+                customer_ids,
+                lambda customer_id: Question(customer_id, channel, placement, limit, location_id=location_id),
+                time.time,
+                out,
+                lambda count: progress.advance(task, count),
+            )
+    finally:
+        engine.close()
+    summary.seconds = round(time.monotonic() - began, 1)
+    told(
+        {
+            "customers": summary.customers,
+            "offers": summary.offers,
+            "without_offer": summary.without_offer,
+            "errors": summary.errors,
+            "seconds": summary.seconds,
+        },
+        as_json,
+    )
+
+
+@app.command()
+def replay(
+    since: Annotated[str | None, typer.Option(help="only decisions made at or after this time (RFC 3339)")] = None,
+    as_json: Json = False,
+) -> None:
+    """Decide the log again; every decision must come out byte for byte the same."""
+    from serving.replay import replay as run
+
+    count, problems = 0, []
+    with _progress() as progress:
+        task = progress.add_task("replaying", total=None)
+        for replayed in run(open_workspace(), _moment(since)):
+            count += 1
+            progress.advance(task)
+            if replayed.problem:
+                problems.append({"decision_id": replayed.decision_id, "problem": replayed.problem})
+    for problem in problems:
+        print(f"decision `{problem['decision_id']}`: {problem['problem']}", file=sys.stderr)
+    told({"decisions": count, "same": count - len(problems), "different": len(problems)}, as_json)
+    raise typer.Exit(1 if problems else 0)
+
+
+@book.command("check")
+def check_rulebook(file: Annotated[Path | None, typer.Argument(help="by default the workspace's own")] = None) -> None:
+    """Say with line and suggestion what is wrong with a rulebook."""
+    from serving import rulebook
+
+    path = file or open_workspace().file("rulebook.yaml")
+    if not path.exists():
+        refuse(f"rulebook: `{path}` does not exist; expected a YAML file")
+    try:
+        loaded = rulebook.load(path)
+    except FileProblem as problem:
+        print(problem, file=sys.stderr)
+        raise typer.Exit(1) from None
+    print(f"{path.name}: {loaded.version} is fine")
+
+
+@app.command()
+def demo(port: Annotated[int, typer.Option(min=1, max=65535)] = 3000) -> None:
+    """Serve on 127.0.0.1 and keep the demo's feeds running until Ctrl-C."""
+    from serving.demo import run
+
+    raise typer.Exit(run(port))
+
+
+def _moment(text: str | None) -> float:
+    if text is None:
+        return 0.0
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        refuse(f"since: `{text}` is no time; expected RFC 3339 such as 2026-11-20T10:00:00Z")
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=err, transient=True)
+
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,126 @@
+"""The wire, going out: the shapes of the answers, for the API's description and for typed clients.
+
+The engine writes answers as bytes of exactly these shapes; they are not checked again on the way out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class OfferShown(BaseModel):
+    """One offer of a decision, with what its place in the ranking rests on."""
+
+    rank: int
+    offer_id: str
+    kind: str
+    product_id: str | None
+    treatment: dict[str, str]
+    fulfilment: dict[str, Any] | None
+    priority: float
+    propensity: float | None
+    uplift: float | None
+    value: float
+    context_weight: float
+    lever: float
+    selection_probability: float
+    valid_until: str = Field(json_schema_extra={"format": "date-time"})
+
+
+class SignalAge(BaseModel):
+    """How long ago the feed of a signal last said anything."""
+
+    age_s: float | None
+    stale: bool
+
+
+class ReasonShown(BaseModel):
+    """One rule that holds an offer back, with the value it saw and its limit."""
+
+    code: str
+    rule: str
+    observed: Any = None
+    limit: Any = None
+    retry_after: str | None = None
+    evidence: Any = None
+
+
+class SuppressedOffer(BaseModel):
+    """An offer that is held back, and when it may come again."""
+
+    offer_id: str
+    retry_after: str | None
+    reasons: list[ReasonShown]
+
+
+class Decision(BaseModel):
+    """The answer to `/decide`. `suppressed` comes with `explain: true` only."""
+
+    decision_id: str
+    customer_id: str
+    channel: str
+    placement: str
+    decided_at: str = Field(json_schema_extra={"format": "date-time"})
+    arm: str
+    fallback: str | None
+    continued_from: str | None
+    offers: list[OfferShown]
+    signals: dict[str, SignalAge]
+    versions: dict[str, str | None]
+    suppressed: list[SuppressedOffer] | None = None
+
+
+class FieldProblem(BaseModel):
+    """One field, and what is wrong with it."""
+
+    field: str
+    problem: str
+
+
+class ProblemShown(BaseModel):
+    """Every error answer, by RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem]
+
+
+class RefusedCustomer(BaseModel):
+    """A customer of a batch who could not be decided for."""
+
+    customer_id: str | None
+    error: ProblemShown
+
+
+class DecisionBatch(BaseModel):
+    """The answer to `/decide_batch`: one entry per customer asked for, in the same order."""
+
+    decisions: list[Decision | RefusedCustomer]
+
+
+class Recorded(BaseModel):
+    """The answer to `/respond`."""
+
+    recorded: bool
+    duplicate: bool
+
+
+class RejectedMessage(BaseModel):
+    """A message of a batch that was refused; the others were taken."""
+
+    index: int
+    messageId: str | None  # noqa: N815 (Segment's name)
+    problem: str
+
+
+class Received(BaseModel):
+    """The answer to a message, and to a batch with its counts."""
+
+    success: bool
+    stored: int | None = None
+    duplicates: int | None = None
+    rejected: list[RejectedMessage] | None = None

@@ -1,0 +1,115 @@
+"""Decisions for an audience file: the same engine as `/decide`, one row per offer, or one without where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from serving.problems import Problem
+from serving.question import Question
+
+ROWS_AT_ONCE = 20_000
+SCHEMA = pa.schema(
+    [
+        ("decision_id", pa.string()),
+        ("customer_id", pa.string()),
+        ("rank", pa.int64()),
+        ("offer_id", pa.string()),
+        ("product_id", pa.string()),
+        ("priority", pa.float64()),
+        ("propensity", pa.float64()),
+        ("selection_probability", pa.float64()),
+        ("error", pa.string()),
+    ]
+)
+
+
+class AudienceProblem(ValueError):
+    """An audience file that cannot be used, in one sentence."""
+
+
+Decide = Callable[[Question, float], bytes]
+
+
+@dataclass(slots=True)
+class Summary:
+    customers: int = 0
+    offers: int = 0
+    without_offer: int = 0
+    errors: int = 0
+    seconds: float = field(default=0.0)
+
+
+def read_audience(path: Path) -> list[str]:
+    """The customer ids in a csv or parquet file with a column `customer_id`, in its order."""
+    if not path.exists():
+        raise AudienceProblem(f"audience: `{path}` does not exist; expected a csv or parquet file")
+    try:
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise AudienceProblem(f"audience: `{path}` cannot be read; expected csv or parquet ({error})") from error
+    if "customer_id" not in table.columns:
+        found = ", ".join(f"`{name}`" for name in table.columns) or "none"
+        raise AudienceProblem(f"audience: `{path}` has the columns {found}; expected `customer_id`")
+    return [_id(value) for value in table["customer_id"]]
+
+
+def decide_audience(
+    decide: Decide,
+    customer_ids: list[str],
+    ask: Callable[[str], Question],
+    clock: Callable[[], float],
+    out: Path,
+    progress: Callable[[int], None],
+) -> Summary:
+    """Write the decisions for `customer_ids` to the parquet file `out`; it appears whole or not at all."""
+    summary = Summary()
+    draft = out.with_name(f".{out.name}.part")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(draft, SCHEMA) as writer:
+        rows: list[dict[str, Any]] = []
+        for customer_id in customer_ids:
+            rows.extend(_rows(decide, ask(customer_id), clock(), summary))
+            progress(1)
+            if len(rows) >= ROWS_AT_ONCE:
+                writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+                rows.clear()
+        writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+    draft.replace(out)
+    return summary
+
+
+def _rows(decide: Decide, question: Question, now: float, summary: Summary) -> Iterator[dict[str, Any]]:
+    summary.customers += 1
+    try:
+        if not question.customer_id:
+            raise Problem.of_field("customer_id", "is empty; expected a text of 1 to 255 characters")
+        decided = orjson.loads(decide(question, now))
+    except Problem as problem:
+        summary.errors += 1
+        yield {"customer_id": question.customer_id, "error": str(problem)}
+        return
+    row = {"decision_id": decided["decision_id"], "customer_id": question.customer_id}
+    summary.offers += len(decided["offers"])
+    if not decided["offers"]:
+        summary.without_offer += 1
+        yield row
+    for offer in decided["offers"]:
+        yield {**row, **{name: offer[name] for name in SCHEMA.names if name in offer}}
+
+
+def _id(value: Any) -> str:
+    """An id as text; whole numbers that a table holds as floats keep no `.0`."""
+    if isinstance(value, float):
+        return "" if value != value else str(int(value)) if value.is_integer() else str(value)
+    return "" if value is None else str(value)

@@ -1,0 +1,148 @@
+"""The decision log: append-only files, one a day and worker, always with the whole trace.
+
+A record is on its way to the disk before its answer leaves (`os.write`), so `kill -9` loses none;
+`fdatasync` follows in the background within 50 ms, which is what a power cut may cost. A decision's
+id says where its record lies (day, worker, offset), so it is found without an index.
+
+Lines are JSON objects of two kinds: a profile that decisions saw (written once while it stays the
+same), and a decision's record, which names the profile's line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+SYNC_EVERY_S = 0.05
+_ID = re.compile(r"(\d{4})(\d\d)(\d\d)-([0-9a-f]{8})-([0-9a-f]{1,12})-[0-9a-f]{8}")
+
+
+class Slot:
+    """The place of the next record: its id is known before the decision is made."""
+
+    def __init__(self, log: DecisionLog, decision_id: str, profile_at: int | None):
+        self._log, self.decision_id, self.profile_at = log, decision_id, profile_at
+
+    def write(self, record: dict[str, Any]) -> None:
+        self._log._write(record)
+
+
+class DecisionLog:
+    """One worker's way to append, and everybody's way to read. Safe to use from several threads."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._worker = secrets.token_hex(4)
+        self._lock = threading.Lock()
+        self._day = ""
+        self._file = -1
+        self._size = 0
+        self._profiles: dict[tuple[str, int], int] = {}
+        self._dirty = threading.Event()
+        self._closed = False
+        self._syncer = threading.Thread(target=self._sync, name="decision-log-sync", daemon=True)
+        self._syncer.start()
+
+    @contextmanager
+    def slot(self, now: float, profile: tuple[str, int, dict[str, Any]] | None) -> Iterator[Slot]:
+        """The place for a decision at `now` that saw `profile`: (customer id, sequence number, its JSON).
+
+        Within the block no other record is written by this worker.
+        """
+        with self._lock:
+            self._open(datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d"))
+            profile_at = None
+            if profile is not None:
+                customer_id, seq, content = profile
+                profile_at = self._profiles.get((customer_id, seq))
+                if profile_at is None:
+                    profile_at = self._profiles[customer_id, seq] = self._size
+                    self._write({"profile": content, "customer_id": customer_id, "seq": seq})
+            day = self._day.replace("-", "")
+            yield Slot(self, f"{day}-{self._worker}-{self._size:x}-{secrets.token_hex(4)}", profile_at)
+
+    def find(self, decision_id: str) -> dict[str, Any] | None:
+        """The record of that decision; None if there is none."""
+        match = _ID.fullmatch(decision_id)
+        if match is None:
+            return None
+        year, month, day, worker, offset = match.groups()
+        try:
+            with (self._folder / f"{year}-{month}-{day}" / f"{worker}.ndjson").open("rb") as file:
+                file.seek(int(offset, 16))
+                record = orjson.loads(file.readline())
+        except (FileNotFoundError, orjson.JSONDecodeError):
+            return None
+        return record if isinstance(record, dict) and record.get("decision_id") == decision_id else None
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._file >= 0:
+                os.fdatasync(self._file)
+                os.close(self._file)
+                self._file = -1
+        self._dirty.set()
+        self._syncer.join()
+
+    def _open(self, day: str) -> None:
+        if day == self._day and self._file >= 0:
+            return
+        if self._file >= 0:
+            os.close(self._file)
+        folder = self._folder / day
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(folder / f"{self._worker}.ndjson", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._day, self._size = day, os.fstat(self._file).st_size
+        self._profiles.clear()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+        written = 0
+        while written < len(data):
+            written += os.write(self._file, data[written:])
+        self._size += len(data)
+        self._dirty.set()
+
+    def _sync(self) -> None:
+        while not self._closed:
+            self._dirty.wait()
+            self._dirty.clear()
+            with self._lock:
+                file = os.dup(self._file) if self._file >= 0 else -1
+            if file >= 0:
+                os.fdatasync(file)
+                os.close(file)
+            threading.Event().wait(SYNC_EVERY_S)
+
+
+def records(folder: Path, since: float = 0.0) -> Iterator[dict[str, Any]]:
+    """Every record decided at or after `since`, each with the profile it saw under `profile`.
+
+    A last line cut short by a crash belongs to a decision that was never answered, and is passed over.
+    """
+    first_day = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d")
+    for path in sorted(folder.glob("*/*.ndjson")):
+        if path.parent.name < first_day:
+            continue
+        profiles: dict[int, Any] = {}
+        at = 0
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    content = orjson.loads(line)
+                    if "decision_id" not in content:
+                        profiles[at] = content["profile"]
+                    elif content["facts"]["now"] >= since:
+                        content["profile"] = profiles.get(content["facts"]["profile_at"])
+                        yield content
+                at += len(line)

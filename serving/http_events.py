@@ -1,0 +1,159 @@
+"""Segment's HTTP Tracking API: one POST route per kind of message, and the batch.
+
+Only the envelope is looked at here (JSON, sizes, the write key that browsers send inside); what a message
+means is the business of `features.segment` behind the engine. Messages are taken in on a thread, so that
+waiting for the database does not hold up decisions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from features.intake import Receipt
+from features.vocabulary import EventProblem
+from serving import counters, wire
+from serving.keys import Keys, refusal, unauthorised
+from serving.ports import Receipt as AnyReceipt
+from serving.problems import bad_input, problem_of, shown
+
+LARGEST_BATCH = 512 * wire.KB
+LARGEST_MESSAGE = 32 * wire.KB
+AT_ONCE = 2
+"""Threads that take messages in, per worker: while one waits for the database the other parses."""
+
+SINGLE = {name: name for name in ("track", "identify", "alias", "group", "page", "screen")}
+SINGLE |= {name[0]: name for name in SINGLE if name != "alias"} | {"a": "alias"}  # as the browser SDK calls them
+BATCH = ("batch", "b", "import")
+
+
+class EventDesk:
+    """Receives messages and hands them to the engine of the app's state, there once the worker has started."""
+
+    def __init__(self, keys: Keys):
+        self._keys = keys
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    def routes(self) -> list[Route]:
+        one = [Route(f"/v1/{name}", self.one, methods=["POST"]) for name in SINGLE]
+        return one + [Route(f"/v1/{name}", self.batch, methods=["POST"]) for name in BATCH]
+
+    async def one(self, request: Request) -> Response:
+        """One message, whose type is the route's: stored or a duplicate is a success, refused a 400."""
+        try:
+            raw = await wire.body(request)
+            message = wire.json_object(raw)
+            self._authorise(request, message)
+            if len(raw) > LARGEST_MESSAGE and len(orjson.dumps(message)) > LARGEST_MESSAGE:
+                raise wire.too_large(LARGEST_MESSAGE)
+            message["type"] = SINGLE[request.url.path.rpartition("/")[2]]
+            (receipt,) = await self._take_in(request, [message], _sent_at(message))
+            if receipt.problem is not None:
+                raise bad_input(receipt.problem.field, receipt.problem.problem)
+            return _json({"success": True})
+        except Exception as error:
+            return problem_of(error, request.url.path).response()
+
+    async def batch(self, request: Request) -> Response:
+        """Many messages: the refused ones are told by their index, the others are kept."""
+        try:
+            body = wire.json_object(await wire.body(request, LARGEST_BATCH))
+            self._authorise(request, body)
+            messages = body.get("batch")
+            if not isinstance(messages, list):
+                came = f"got {shown(messages)}" if "batch" in body else "is missing"
+                raise bad_input("batch", f"{came}; expected a list of messages")
+            context = body.get("context")
+            messages = [_with_context(message, context) for message in messages]
+            receipts = await self._take_in(request, messages, _sent_at(body))
+            return _json(_counted(messages, receipts))
+        except Exception as error:
+            return problem_of(error, request.url.path).response()
+
+    def _authorise(self, request: Request, body: dict[str, Any]) -> None:
+        """Segment's browser SDK sends its key in the body; wherever one stands, it goes no further than here."""
+        key = body.pop("writeKey", None)
+        caller = request.scope.get("onestory.caller")
+        if caller is None and isinstance(key, str) and key:
+            caller = self._keys.kind(key.encode())
+            if caller is None:
+                raise unauthorised("the `writeKey` in the body is not known; expected one of the configured keys")
+        if problem := refusal(request.url.path, caller):
+            raise problem
+
+    async def _take_in(self, request: Request, messages: list[Any], sent_at: str | None) -> list[AnyReceipt]:
+        """One receipt per message, in order; what is no message at all never reaches the engine."""
+        received_at, started = time.time(), time.perf_counter()
+        refused = {index: problem for index, message in enumerate(messages) if (problem := _unfit(message))}
+        fit = [message for index, message in enumerate(messages) if index not in refused]
+        if self._limiter is None:  # needs the running event loop
+            self._limiter = anyio.CapacityLimiter(AT_ONCE)
+        ingest = request.app.state.engine.ingest
+        taken = await anyio.to_thread.run_sync(ingest, fit, received_at, sent_at, limiter=self._limiter) if fit else ()
+        rest = iter(taken)
+        receipts = [
+            Receipt("", problem=refused[index]) if index in refused else next(rest) for index in range(len(messages))
+        ]
+        counters.received("stored", sum(receipt.stored for receipt in receipts))
+        counters.received("duplicate", sum(receipt.duplicate for receipt in receipts))
+        counters.received("rejected", sum(receipt.problem is not None for receipt in receipts))
+        counters.answered("events", time.perf_counter() - started)
+        return receipts
+
+
+def _unfit(message: Any) -> EventProblem | None:
+    """Why this is no message that an engine should see."""
+    if not isinstance(message, dict):
+        return EventProblem("message", f"got {shown(message)}; expected an object")
+    size = len(orjson.dumps(message))
+    if size > LARGEST_MESSAGE:
+        return EventProblem("message", f"has {size} bytes; expected at most {LARGEST_MESSAGE}")
+    return None
+
+
+def _with_context(message: Any, context: Any) -> Any:
+    """The message with what the batch says of all; the message itself wins. Without any key it carries."""
+    if not isinstance(message, dict):
+        return message
+    message.pop("writeKey", None)
+    own = message.get("context")
+    if isinstance(context, Mapping) and (own is None or isinstance(own, Mapping)):
+        message["context"] = {**context, **(own or {})}
+    return message
+
+
+def _sent_at(body: Mapping[str, Any]) -> str | None:
+    sent_at = body.get("sentAt")
+    if sent_at is not None and not isinstance(sent_at, str):
+        raise bad_input("sentAt", f"got {shown(sent_at)}; expected a time such as 2026-11-20T10:00:00Z")
+    return sent_at
+
+
+def _counted(messages: Sequence[Any], receipts: Sequence[AnyReceipt]) -> dict[str, Any]:
+    return {
+        "success": True,
+        "stored": sum(receipt.stored for receipt in receipts),
+        "duplicates": sum(receipt.duplicate for receipt in receipts),
+        "rejected": [
+            {"index": index, "messageId": _message_id(messages[index]), "problem": str(receipt.problem)}
+            for index, receipt in enumerate(receipts)
+            if receipt.problem is not None
+        ],
+    }
+
+
+def _message_id(message: Any) -> str | None:
+    given = message.get("messageId") if isinstance(message, dict) else None
+    return given[:255] if isinstance(given, str) else None
+
+
+def _json(value: Mapping[str, Any]) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")

@@ -1,0 +1,94 @@
+"""Decide the log again: every decision from its record must come out byte for byte the same.
+
+A record holds what its decision saw; its versions name the rulebook, the catalog and the models it
+decided by, of which the workspace keeps copies. A record of another engine version is compared in
+meaning (which offers, in which order) instead of in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from features.profiles import Profile
+from features.signals import Level
+from features.workspace import Workspace
+from serving.decide import ENGINE_VERSION, Facts, Policy, answer, decide
+from serving.decision_log import records
+from serving.scoring import Models, load_version
+from serving.versions import kept_catalog, kept_rulebook
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One decision made again: `problem` is None where it came out the same."""
+
+    decision_id: str
+    problem: str | None
+
+
+def replay(workspace: Workspace, since: float = 0.0) -> Iterator[Replayed]:
+    """Every decision of the log since that moment (epoch seconds), made again."""
+    policy_of = policies(workspace)
+    for record in records(workspace.decisions, since):
+        try:
+            problem = _compare(record, policy_of)
+        except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
+            problem = f"cannot be decided again: {error}"
+        yield Replayed(record["decision_id"], problem)
+
+
+def again(record: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
+    """The answer that `policy` gives to what the record's decision saw."""
+    return answer(decide(facts_of(record), policy))
+
+
+def facts_of(record: Mapping[str, Any]) -> Facts:
+    seen = record["facts"]
+    profile = record["profile"]
+    return Facts(
+        decision_id=record["decision_id"],
+        now=seen["now"],
+        customer_id=seen["customer_id"],
+        channel=seen["channel"],
+        placement=seen["placement"],
+        limit=seen["limit"],
+        location_id=seen["location_id"],
+        market=seen["market"],
+        product_id=seen["product_id"],
+        cart=tuple(seen["cart"]),
+        profile=None if profile is None else Profile(profile["state"], profile["items"]),
+        profile_missing=seen["profile_missing"],
+        stock={product_id: Level(*level) for product_id, level in seen["stock"].items() if level is not None},
+        feeds=seen["feeds"],
+    )
+
+
+def policies(workspace: Workspace) -> Callable[[Mapping[str, Any]], Policy]:
+    """A function from a record's `versions` to the policy they name, from the copies that the workspace keeps."""
+
+    @lru_cache(maxsize=8)
+    def open_policy(book: str, catalog: str, propensity: str | None, churn: str | None) -> Policy:
+        models = Models(load_version(workspace, "propensity", propensity), load_version(workspace, "churn", churn))
+        return Policy(kept_catalog(workspace, catalog), kept_rulebook(workspace, book), models)
+
+    def policy_of(versions: Mapping[str, Any]) -> Policy:
+        return open_policy(versions["rulebook"], versions["catalog"], versions["propensity"], versions["churn"])
+
+    return policy_of
+
+
+def _compare(record: Mapping[str, Any], policy_of: Callable[[Mapping[str, Any]], Policy]) -> str | None:
+    logged = record["answer"]
+    decided = again(record, policy_of(record["versions"]))
+    if record["engine"] != ENGINE_VERSION:
+        same = [o["offer_id"] for o in logged["offers"]] == [o["offer_id"] for o in decided["offers"]]
+        return None if same else f"engine `{record['engine']}` offered others than engine `{ENGINE_VERSION}` does"
+    if orjson.dumps(decided) == orjson.dumps(logged):
+        return None
+    field = next((name for name in decided if orjson.dumps(decided[name]) != orjson.dumps(logged.get(name))), "fields")
+    return f"`{field}` came out different"

@@ -1,0 +1,221 @@
+"""The rulebook: its numbers, read from `rulebook.yaml`, and `screen`, which applies every rule to every candidate.
+
+`screen` keeps all reasons, not only the first, so that a decision can say completely why an offer was
+held back and when it will be free again. The rules themselves are in `rules`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from features import checked_yaml
+from features.vocabulary import KEEP_DAYS, OFFER_KINDS, Offer
+from serving import rules
+from serving.rules import Case, Reason
+
+Days = Annotated[float, Field(ge=0, le=KEEP_DAYS)]
+OfferKind = Literal[
+    "promotion",
+    "cross_sell",
+    "replenishment",
+    "cart_recovery",
+    "win_back",
+    "loyalty",
+    "service_recovery",
+    "reserve_in_store",
+]
+assert OfferKind.__args__ == OFFER_KINDS  # type: ignore[attr-defined]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Window(_Part):
+    """For how many days a past event holds an offer back; `kinds` gives some offer kinds a window of their own."""
+
+    days: Days = 0.0
+    kinds: dict[OfferKind, Days] = {}
+
+    def days_for(self, kind: str) -> float:
+        return self.kinds.get(kind, self.days)  # type: ignore[call-overload, no-any-return]
+
+
+class RecentlyPurchased(_Part):
+    same_product: Window = Window(days=30)
+    same_style: Window = Window(days=30)
+    same_category: Window = Window(days=14)
+
+
+class Replenishment(_Part):
+    usual_trips: int = Field(3, ge=2)
+    unknown_interval_days: Days = 7.0
+
+
+class RecentlyReturned(_Part):
+    same_product: Window = Window(days=90)
+    same_category: Window = Window(days=30)
+
+
+class OpenReturn(_Part):
+    same_product: bool = True
+    same_category: bool = True
+
+
+class Stock(_Part):
+    minimum: int = Field(1, ge=1)
+
+
+class Signal(_Part):
+    """How old a feed may be, and what happens when it is older: hold back, ignore, or say so in `fallback`."""
+
+    max_age_s: float = Field(gt=0)
+    on_stale: Literal["suppress", "allow", "degrade"] = "suppress"
+
+
+class Weight(_Part):
+    """What the moment is worth for one offer kind: base + churn × the customer's churn risk."""
+
+    base: float = Field(1.0, ge=0)
+    churn: float = Field(0.0, ge=0)
+
+
+class Arbitration(_Part):
+    context_weights: dict[OfferKind, Weight] = {}
+    floor: float = Field(0.0, ge=0)
+    per_category: int = Field(2, ge=1)
+    exploration: float = Field(0.0, ge=0, le=1)
+
+
+def _signals() -> dict[Literal["profile", "stock"], Signal]:
+    return {
+        "profile": Signal(max_age_s=86_400, on_stale="degrade"),
+        "stock": Signal(max_age_s=900, on_stale="suppress"),
+    }
+
+
+class Rulebook(_Part):
+    """All numbers of the policy, as a marketer writes them."""
+
+    recently_purchased: RecentlyPurchased = RecentlyPurchased()
+    replenishment: Replenishment = Replenishment()
+    recently_returned: RecentlyReturned = RecentlyReturned()
+    open_return: OpenReturn = OpenReturn()
+    stock: Stock = Stock()
+    signals: dict[Literal["profile", "stock"], Signal] = Field(default_factory=_signals)
+    arbitration: Arbitration = Arbitration()
+    _content: bytes = PrivateAttr(b"")
+
+    @property
+    def content(self) -> bytes:
+        """The file that it was read from."""
+        return self._content
+
+    @cached_property
+    def version(self) -> str:
+        """The hash of that file."""
+        return "sha256:" + hashlib.sha256(self._content).hexdigest()
+
+
+def load(path: Path) -> Rulebook:
+    """The rulebook in `path`; raises `checked_yaml.FileProblem` with line numbers and suggestions."""
+    book = checked_yaml.load(path, Rulebook)
+    book._content = path.read_bytes()
+    return book
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """One candidate after the screen: open with a product to show, or held back with every reason.
+
+    `passed_over` are the products of better affinity than the one shown, each with what holds it back.
+    """
+
+    offer: Offer
+    product_id: str | None = None
+    reasons: tuple[Reason, ...] = ()
+    retry_after: float | None = None
+    passed_over: tuple[tuple[str, tuple[Reason, ...]], ...] = ()
+
+
+def screen(case: Case, offers: Sequence[Offer]) -> list[Screened]:
+    """Every candidate with every reason that holds it back, in the order given.
+
+    An offer over several products is held back only when none of them is open; it shows the open one
+    of best affinity. The time at which it is free again is, per product, the latest of its reasons'
+    (None if any is None), over several products the earliest of theirs.
+    """
+    products = _ProductScreen(case)
+    return [_screened(case, offer, products) for offer in offers]
+
+
+class _ProductScreen:
+    """Reasons by offer kind and product: many offers share a product."""
+
+    def __init__(self, case: Case):
+        self._case = case
+        self._seen: dict[tuple[str, str], tuple[Reason, ...]] = {}
+
+    def reasons(self, offer: Offer, product_id: str) -> tuple[Reason, ...]:
+        key = (offer.kind, product_id)
+        found = self._seen.get(key)
+        if found is None:
+            product = self._case.product(product_id)
+            found = self._seen[key] = _applied(rules.PRODUCT_RULES, self._case, offer, product)
+        return found
+
+
+def _screened(case: Case, offer: Offer, products: _ProductScreen) -> Screened:
+    reasons = _applied(rules.OFFER_RULES, case, offer)
+    passed_over: list[tuple[str, tuple[Reason, ...]]] = []
+    chosen: str | None = None
+    for product_id in case.products_by_affinity(offer):
+        held = products.reasons(offer, product_id)
+        if not held:
+            chosen = product_id
+            break
+        passed_over.append((product_id, held))
+    if case.has_products(offer) and chosen is None and not passed_over:
+        reasons = (*reasons, Reason("stock_unknown", "products", 0, 1))  # a category that has no product
+    if not reasons and (chosen is not None or not passed_over):
+        return Screened(offer, chosen, passed_over=tuple(passed_over))
+    times = [_latest(reasons)] if reasons else []
+    if chosen is None and passed_over:
+        per_product = [_latest(held) for _, held in passed_over]
+        known = [at for at in per_product if at is not None]
+        times.append(min(known) if known else None)
+        reasons = (*reasons, *_merged(held for _, held in passed_over))
+    retry_after = None if None in times else max(at for at in times if at is not None)
+    return Screened(offer, None, reasons, retry_after)
+
+
+def _applied(applied: Iterable[rules.OfferRule] | Iterable[rules.ProductRule], *given: object) -> tuple[Reason, ...]:
+    """What each rule yields; a rule that raises holds the offer back too, and says which one it was."""
+    found: list[Reason] = []
+    for rule in applied:
+        try:
+            found.extend(rule(*given))  # type: ignore[arg-type]
+        except Exception as error:
+            found.append(Reason("rule_error", rule.__name__, type(error).__name__, "a rule that does not fail"))
+    return tuple(found)
+
+
+def _latest(reasons: Sequence[Reason]) -> float | None:
+    times = [reason.retry_after for reason in reasons]
+    return None if None in times else max(at for at in times if at is not None)
+
+
+def _merged(held: Iterable[tuple[Reason, ...]]) -> Iterable[Reason]:
+    """Reasons over several products, one line for those that differ in nothing but the product."""
+    first: dict[tuple[object, ...], Reason] = {}
+    for reasons in held:
+        for r in reasons:
+            first.setdefault((r.code, r.rule, str(r.observed), r.limit, r.retry_after, r.evidence), r)
+    return first.values()

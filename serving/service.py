@@ -1,0 +1,173 @@
+"""The service on HTTP: its BentoML class, and the one place where it is put together.
+
+`service(open_engine, settings)` joins BentoML's endpoints, the mounted routes (`http_events`, `http_records`)
+and the `gate` around them; `NextBestAction` below is that with the real engine, for
+`bentoml serve serving.service:NextBestAction`. Nothing is decided here. The engine is opened when a
+worker starts, so that importing this module stays cheap; `/readyz` answers 200 from then on.
+
+A BentoML client sends the flat body as one dictionary, and a key, where any is configured, as `token`:
+
+    with bentoml.SyncHTTPClient("http://127.0.0.1:3000", token=None) as client:
+        client.decide({"customer_id": "1042", "channel": "web", "placement": "home"})
+        client.decide_batch({"customers": [{"customer_id": "1042"}], "channel": "email", "placement": "newsletter"})
+
+Keyword arguments do not work: BentoML knows a flat body as a single positional argument.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from features.workspace import open_workspace
+
+WORKSPACE = open_workspace()  # before BentoML is imported, which reads BENTOML_HOME at once
+
+# ruff: noqa: E402
+import anyio
+import anyio.to_thread
+import bentoml
+import orjson
+from pydantic import BaseModel, create_model
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serving import counters, http_records, openapi, wire
+from serving.answers import Decision, DecisionBatch, Recorded
+from serving.gate import Gate
+from serving.http_events import EventDesk
+from serving.keys import WRITE, Keys, unauthorised
+from serving.ports import DecisionEngine
+from serving.problems import Problem, problem_of
+from serving.schemas import EXPECTED, DecideBatchRequest, DecideRequest, RespondRequest
+from serving.settings import Settings
+
+LARGEST_BATCH = 5 * 1024 * wire.KB
+BATCHES_AT_ONCE = 1
+
+
+def flat(model: type[BaseModel], limit: int = wire.SMALL_BODY) -> Any:
+    """BentoML's input for a `model` that is the whole body, read and checked by `wire`.
+
+    BentoML would log a traceback for every bad request and tell it in its own words. So a body that does
+    not check comes out as its Problem, and the endpoint answers that.
+    """
+
+    async def read(request: Request, _serde: Any) -> BaseModel | Problem:
+        try:
+            checked = wire.checked(model, await wire.body(request, limit), EXPECTED)
+            if getattr(checked, "customer_id", None) is not None and request.scope.get("onestory.caller") == WRITE:
+                raise unauthorised("a write key decides by `anonymous_id` only; expected a server key")
+            return checked
+        except Problem as problem:
+            return problem
+
+    body: Any = create_model(model.__name__, __base__=(bentoml.IODescriptor, model))
+    body.__root_input__ = True
+    body.from_http_request = staticmethod(read)
+    return body
+
+
+class Endpoints:
+    """What BentoML serves itself. Answers are the engine's bytes; the models beside them describe these."""
+
+    engine: DecisionEngine
+
+    @bentoml.api(input_spec=flat(DecideRequest), output_spec=Decision)
+    async def decide(self, request: DecideRequest | Problem, /) -> Response:
+        """The next best offers for one customer, in one channel and placement, now."""
+        started = time.perf_counter()
+        if isinstance(request, Problem):
+            return request.response()
+        try:
+            answer = self.engine.decide(request, time.time())
+        except Exception as error:
+            return problem_of(error, "/decide").response()
+        counters.answered("decide", time.perf_counter() - started)
+        return Response(answer, media_type="application/json")
+
+    @bentoml.api(input_spec=flat(DecideBatchRequest, LARGEST_BATCH), output_spec=DecisionBatch)
+    async def decide_batch(self, request: DecideBatchRequest | Problem, /) -> Response:
+        """The same for up to 1,000 customers at once; one that is malformed is refused by itself."""
+        return await self._on_thread("decide_batch", lambda engine: engine.decide_batch, request)
+
+    @bentoml.api(input_spec=flat(RespondRequest), output_spec=Recorded)
+    async def respond(self, request: RespondRequest | Problem, /) -> Response:
+        """What the customer did with an offer of a decision."""
+        return await self._on_thread("respond", lambda engine: engine.respond, request)
+
+    async def _on_thread(self, call: str, method: Callable[[DecisionEngine], Any], request: Any) -> Response:
+        """Answer beside the event loop: what waits for the database, or takes long, must not hold up `/decide`."""
+        started = time.perf_counter()
+        if isinstance(request, Problem):
+            return request.response()
+        try:
+            limiter = self._limiter(call)
+            answer = await anyio.to_thread.run_sync(method(self.engine), request, time.time(), limiter=limiter)
+        except Exception as error:
+            return problem_of(error, f"/{call}").response()
+        counters.answered(call, time.perf_counter() - started)
+        body = answer if isinstance(answer, bytes) else orjson.dumps(answer)
+        return Response(body, media_type="application/json")
+
+    def _limiter(self, call: str) -> anyio.CapacityLimiter:
+        """How many threads a call may have; made at first use, when the event loop runs."""
+        limiters = self.__dict__.setdefault("_limiters", {})
+        if call not in limiters:
+            limiters[call] = anyio.CapacityLimiter(BATCHES_AT_ONCE)
+        limiter: anyio.CapacityLimiter = limiters[call]
+        return limiter
+
+    def __is_ready__(self) -> bool:
+        return self.engine.ready()
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        self.engine.close()
+
+
+def service(open_engine: Callable[[], DecisionEngine], settings: Settings) -> Any:
+    """The composed service; `.to_asgi()` of it is the whole application of one worker."""
+    keys = Keys(settings)
+    mounted = Starlette()
+
+    class NextBestAction(Endpoints):
+        def __init__(self) -> None:
+            self.engine = mounted.state.engine = open_engine()
+
+    # What is switched off here costs more than a decision does; `tracing` excludes every path.
+    made = bentoml.service(
+        workers=settings.workers,
+        http={"host": "127.0.0.1"},
+        logging={"access": {"enabled": False}},
+        metrics={"enabled": False},
+        tracing={"excluded_urls": ".*"},
+    )(NextBestAction)
+
+    def description() -> dict[str, Any]:
+        paths = made.openapi_spec.asdict()["paths"]
+        return openapi.description(_version(), {path: item for path, item in paths.items() if "get" in item})
+
+    mounted.router.routes.extend([*EventDesk(keys).routes(), *http_records.routes(description)])
+    made.mount_asgi_app(mounted)
+    made.add_asgi_middleware(Gate, keys=keys)
+    return made
+
+
+def _version() -> str:
+    try:
+        return version("onestory")
+    except PackageNotFoundError:  # a plain checkout
+        return "0"
+
+
+def _open_engine() -> DecisionEngine:
+    from serving.engine import Engine  # brings Feast along, which takes seconds: only a worker needs it
+
+    return Engine.open(WORKSPACE)
+
+
+NextBestAction = service(_open_engine, Settings.read())

@@ -1,0 +1,155 @@
+"""The laws of the fold and what single events do to a profile."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features import profiles
+from features.profiles import LAST, RETURN_REASON, RETURNED, TRIPS, derive, fold, fold_all, must_refold, pack, unpack
+from features.vocabulary import DAY_S, KEEP_DAYS, Event
+
+T0 = 1_700_000_000.0
+
+
+def order(message_id="m1", at=T0, product="table", category="tables", price=10.0, quantity=1, known_at=None, **body):
+    line = {"product_id": product, "category": category, "price": price, "quantity": quantity}
+    return event("Order Completed", message_id, at, known_at, order_id=f"o-{message_id}", products=[line], **body)
+
+
+def event(name, message_id="m1", at=T0, known_at=None, **body):
+    return Event(message_id, name, at, known_at or at, user_id="1", channel="web", body=body)
+
+
+def events():
+    """Random histories of one customer: few products and orders, so that returns and cancellations meet them."""
+    products = st.sampled_from(["a", "b", "c"])
+    lines = st.lists(
+        st.fixed_dictionaries(
+            {"product_id": products, "price": st.floats(0, 50), "quantity": st.integers(1, 4)},
+            optional={"category": st.sampled_from(["x", "y"]), "discount": st.floats(0, 5)},
+        ),
+        max_size=3,
+    )
+    bodies = st.fixed_dictionaries({"order_id": st.sampled_from(["o1", "o2", "o3"]), "products": lines})
+    names = st.sampled_from(["Order Completed", "Order Refunded", "Return Requested", "Order Cancelled", "Product Viewed"])
+    times = st.integers(0, 900).map(lambda day: T0 + day * DAY_S)
+    one = st.builds(
+        lambda n, at, late, b: (n, at, at + late, b), names, times, st.sampled_from([0.0, 5 * DAY_S]), bodies
+    )
+    return st.lists(one, max_size=12).map(
+        lambda found: [Event(f"m{i}", n, at, known, "1", None, "web", None, b) for i, (n, at, known, b) in enumerate(found)]
+    )
+
+
+@given(events(), st.randoms())
+def test_same_events_in_any_order_of_arrival_give_the_same_bytes(history, random):
+    expected = pack(fold_all(history))
+    random.shuffle(history)
+    profile, seen = profiles.empty(), []
+    for arrived in history:
+        seen.append(arrived)
+        profile = fold_all(seen) if must_refold(profile, arrived) else fold(profile, arrived)
+        profile = unpack(*pack(profile))  # as if every event met another worker
+    assert pack(profile) == expected
+
+
+@given(events(), st.integers(0, 900))
+def test_an_event_known_after_as_of_changes_nothing(history, day):
+    as_of = T0 + day * DAY_S
+    known = [e for e in history if e.known_at <= as_of]
+    later = [e for e in history if e.known_at > as_of]
+    at_the_time = fold_all(known)
+    again = fold_all([e for e in [*later, *known] if e.known_at <= as_of])
+    assert pack(at_the_time) == pack(again)
+    assert repr(derive(at_the_time, as_of)) == repr(derive(again, as_of))
+
+
+@given(events())
+def test_every_feature_has_a_value_and_a_meaning_whatever_the_history(history):
+    values = derive(fold_all(history), T0 + 1000 * DAY_S)
+    assert list(values) == list(profiles.FEATURES)
+    assert all(isinstance(value, float) for value in values.values())
+
+
+def test_an_unknown_customer_has_every_feature_unknown():
+    assert all(math.isnan(value) for value in derive(None, T0).values())
+    assert all(math.isnan(value) for value in derive(profiles.empty(), T0).values())
+
+
+def test_a_decayed_sum_halves_with_its_half_life():
+    profile = fold_all([order(price=8.0)])
+    assert derive(profile, T0)["spend_30d"] == 8.0
+    assert derive(profile, T0 + 30 * DAY_S)["spend_30d"] == 4.0
+    assert derive(profile, T0 + 7 * DAY_S)["orders_7d"] == 0.5
+
+
+def test_recency_and_interval_are_in_days():
+    profile = fold_all([order(f"m{i}", T0 + i * 10 * DAY_S) for i in range(4)])
+    values = derive(profile, T0 + 45 * DAY_S)
+    assert values["days_since_order"] == 15.0
+    assert values["gap_mean_days"] == 10.0
+    assert values["gap_cv"] == 0.0
+    assert values["gaps_overdue"] == 1.5
+
+
+def test_a_trip_counts_once_however_many_lines_it_has():
+    lines = [{"product_id": "a", "category": "x", "price": 1.0, "quantity": 1}] * 3
+    profile = fold_all([event("Order Completed", products=lines, order_id="o")])
+    assert profile.items["p:a"][TRIPS] == 1
+    assert derive(profile, T0)["lines_7d"] == 3.0
+
+
+def test_a_return_may_arrive_before_its_purchase():
+    bought, returned = order("m1", T0), event("Order Refunded", "m2", T0 + DAY_S, order_id="o-m1", reason="quality")
+    late = fold_all([returned])
+    assert must_refold(late, bought)
+    profile = fold_all([returned, bought])
+    assert profile.items["p:table"][RETURNED] == T0 + DAY_S
+    assert profile.items["p:table"][RETURN_REASON] == "quality"
+    assert derive(profile, T0 + DAY_S)["return_rate"] == pytest.approx(1.0, rel=0.01)
+
+
+def test_a_cancelled_order_was_never_bought():
+    profile = fold_all([order("m1"), event("Order Cancelled", "m2", T0 + 60, order_id="o-m1")])
+    assert "p:table" not in profile.items
+    assert derive(profile, T0 + 60)["orders"] == 0.0
+
+
+def test_a_requested_return_is_open_until_it_is_refunded():
+    asked = event("Return Requested", "m2", T0 + 60, order_id="o-m1")
+    profile = fold_all([order("m1"), asked])
+    assert profile.state["open_returns"]["o-m1"]["products"] == ["table"]
+    assert profile.state["open_returns"]["o-m1"]["categories"] == ["tables"]
+    closed = fold_all([order("m1"), asked, event("Order Refunded", "m3", T0 + 120, order_id="o-m1")])
+    assert closed.state["open_returns"] == {}
+
+
+@pytest.mark.parametrize(("days", "kept"), [(KEEP_DAYS, True), (KEEP_DAYS + 1, False)])
+def test_a_purchase_is_remembered_for_730_days(days, kept):
+    later = T0 + days * DAY_S
+    _, items = pack(fold_all([order("m1", T0), order("m2", later, product="chair", category="chairs")]))
+    assert (b'"p:table"' in items) is kept
+
+
+def test_a_purchase_after_730_days_starts_its_entry_anew():
+    again = T0 + (KEEP_DAYS + 1) * DAY_S
+    profile = fold_all([order("m1", T0), order("m2", again)])
+    assert profile.items["p:table"][TRIPS] == 1
+    assert profile.items["p:table"][LAST] == again
+
+
+def test_an_event_out_of_order_is_refused_by_fold():
+    profile = fold_all([order("m2", T0)])
+    with pytest.raises(ValueError, match="event `m1` cannot be folded in order; fold the whole history"):
+        fold(profile, order("m1", T0))
+
+
+def test_responses_are_counted_by_kind_of_offer():
+    shown = event("Offer Responded", "m1", offer_id="x", offer_kind="promotion", response="shown")
+    taken = event("Offer Responded", "m2", offer_id="x", offer_kind="promotion", response="accepted")
+    values = derive(fold_all([shown, taken]), T0)
+    assert values["promotion_shown"] == 1.0
+    assert values["promotion_accepted"] == 1.0
+    assert values["promotion_accept_rate"] == pytest.approx(0.55)

@@ -1,0 +1,1 @@
+"""What we learn: labels, datasets, models, the gate and the registry."""
