@@ -34,7 +34,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@{ $(BIN)/python -m pip install --no-input --disable-pip-version-check -r requirements.lock 2>&1; \
 		echo "exit $$?"; } | { total=$$(grep -c '==' requirements.lock); count=0; status=1; : > $(VENV)/install.log; \
 		while IFS= read -r line; do printf '%s\n' "$$line" >> $(VENV)/install.log; case $$line in \
-			Collecting*) count=$$((count + 1)); \
+			Collecting*|Processing*) count=$$((count + 1)); \
 				if [ $$((count % 20)) -eq 0 ]; then echo "install: $$count of $$total packages fetched"; fi;; \
 			'Installing collected'*) echo 'install: unpacking';; \
 			'exit '*) status=$${line#exit };; \
@@ -75,7 +75,7 @@ test: install
 	@$(BIN)/python -m pytest -n 2 -q
 
 prove: install
-	@$(BIN)/python -m pytest -q -m prove $(if $(PROOF),-k '$(PROOF)')
+	@$(BIN)/python -m pytest -q -m prove --hypothesis-profile=prove $(if $(PROOF),-k '$(PROOF)')
 
 check: install
 	@$(BIN)/ruff check .

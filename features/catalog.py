@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from features.checked_yaml import FileProblem, Problem
 from features.offers import offers_schema, read_offers
 from features.sentences import suggestion
-from features.tables import read_locations, read_products
+from features.tables import LocationRow, ProductRow, read_locations, read_products
 from features.vocabulary import PLACEMENTS, Location, Offer, Product
 from features.workspace import Workspace
 
-__all__ = ["Catalog", "CatalogProblem", "files_of", "load_catalog", "offers_schema", "read_catalog"]
+__all__ = ["Catalog", "CatalogProblem", "files_of", "load_catalog", "offers_schema", "read_catalog", "schemas"]
 
 
 class CatalogProblem(FileProblem):
@@ -97,6 +98,13 @@ class Catalog:
         return self._sizes.get(style_id, ())
 
 
+def schemas() -> dict[str, dict[str, Any]]:
+    """The JSON Schemas of `offers.yaml` and of one row of the tables, as published in `docs/NAME.schema.json`."""
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    tables = {"products": ProductRow.model_json_schema(), "locations": LocationRow.model_json_schema()}
+    return {"offers": offers_schema(), **{name: {**dialect, **schema} for name, schema in tables.items()}}
+
+
 def files_of(workspace: Workspace) -> tuple[Path, Path, Path]:
     """The offers, products and locations files in force: the workspace's own, else the shipped ones."""
     return workspace.file("offers.yaml"), _table(workspace, "products"), _table(workspace, "locations")
@@ -107,9 +115,18 @@ def _table(workspace: Workspace, name: str) -> Path:
     return next((path for path in candidates if path.exists()), workspace.file(f"{name}.csv"))
 
 
-def load_catalog(workspace: Workspace) -> Catalog:
-    """The workspace's catalog; CatalogProblem with everything that is wrong in its files."""
-    return read_catalog(*files_of(workspace))
+def load_catalog(workspace: Workspace, ended: bool = False) -> Catalog:
+    """The workspace's catalog; CatalogProblem with everything that is wrong in its files.
+
+    With `ended`, the offers of the past in `offers_ended.yaml` are among its offers, for those who learn
+    from them. A decision looks at `offers.yaml` alone: what is over for good is no candidate.
+    """
+    catalog = read_catalog(*files_of(workspace))
+    archive = workspace.home / "offers_ended.yaml"
+    if not ended or not archive.exists():
+        return catalog
+    past, _ = read_offers(archive.name, archive.read_bytes())
+    return replace(catalog, offers=dict(sorted({**past, **catalog.offers}.items())))
 
 
 def read_catalog(offers: Path, products: Path, locations: Path) -> Catalog:
@@ -177,7 +194,8 @@ class _Doubts:
         gone = [product_id for product_id in offer.product_ids if product_id not in self.known]
         if gone:
             few = ", ".join(f"`{product_id}`" for product_id in gone[:3]) + (", …" if len(gone) > 3 else "")
-            text = f"{name} is over {len(gone)} product(s) that {self.products} does not have ({few}); not shown"
+            count = "1 product" if len(gone) == 1 else f"{len(gone)} products"
+            text = f"{name} is over {count} that {self.products} does not have ({few}); not shown"
             yield "product_ids", text
         if offer.category is not None and offer.category not in self.categories:
             text = f"{name}: no product in {self.products} is of category `{offer.category}`"

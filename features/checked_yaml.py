@@ -20,12 +20,29 @@ from pydantic_core import CoreSchema, core_schema
 
 from features.sentences import FileProblem, Problem, path_of, sentence
 
-__all__ = ["Checked", "Document", "FileProblem", "OneOf", "Problem", "Text", "Texts", "known_fields", "load", "parse"]
+__all__ = [
+    "Checked",
+    "Document",
+    "FileProblem",
+    "OneOf",
+    "Problem",
+    "Text",
+    "Texts",
+    "as_text",
+    "known_fields",
+    "load",
+    "parse",
+]
 
 M = TypeVar("M", bound=BaseModel)
 Location = tuple[int | str, ...]
 
+DEEPEST = 100
+"""Levels of brackets; no file of ours has more than five."""
+
 _TAG = "tag:yaml.org,2002:"
+_BRACKET = re.compile(r"[\[\]{}]")
+_INDENTED = re.compile(rf"^[ \t?:-]{{{4 * DEEPEST},}}", re.MULTILINE)
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"[-+]?[0-9]+\.[0-9]+([eE][-+]?[0-9]+)?")
 
@@ -46,7 +63,7 @@ class OneOf:
         return core_schema.literal_schema(self.names)
 
 
-def _text(value: Any) -> Any:
+def as_text(value: Any) -> Any:
     """A whole number where text is expected is that text: ids are often numbers."""
     return str(value) if type(value) is int else value
 
@@ -55,7 +72,7 @@ def _texts(value: Any) -> Any:
     return [str(each) if type(each) is int else each for each in value] if isinstance(value, list) else value
 
 
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(as_text)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 """Many ids at once, for less time than each of them as `Text`."""
 
@@ -69,6 +86,7 @@ def parse(name: str, content: bytes, bare: str | None = None) -> Document:
     """The document in `content`, called `name` in problems. `bare`: the field whose list may stand alone."""
     try:
         text = content.decode("utf-8-sig")
+        _refuse_depth(text)
         root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         if bare is not None and isinstance(root, yaml.SequenceNode):
             key = yaml.ScalarNode(_TAG + "str", bare, root.start_mark, root.start_mark)
@@ -179,6 +197,17 @@ def _below(node: yaml.Node | None, part: int | str) -> tuple[yaml.Node, yaml.Mar
             if isinstance(key, yaml.ScalarNode) and key.value == str(part):
                 return value, key.start_mark
     return None
+
+
+def _refuse_depth(text: str) -> None:
+    """Raise RecursionError for brackets or indentation of many levels: libyaml would exhaust the C stack on them."""
+    depth = 0
+    for bracket in _BRACKET.findall(text):
+        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
+        if depth > DEEPEST:
+            raise RecursionError
+    if _INDENTED.search(text):
+        raise RecursionError
 
 
 def _plain(node: yaml.Node, where: Location, twice: list[tuple[Location, int, int]]) -> Any:

@@ -91,6 +91,8 @@ def _text(body: Body, key: str, at: str, required: bool = False, longest: int = 
         raise EventProblem(
             f"{at}.{key}", f"is `{_short(value)}` with {len(value)} characters; expected at most {longest}"
         )
+    elif "\x00" in value:
+        raise EventProblem(f"{at}.{key}", f"is {value[:40]!r} with a zero byte; expected plain text")
 
 
 def _whole(body: Body, key: str, at: str, least: int, required: bool = False) -> None:
@@ -104,9 +106,7 @@ def _whole(body: Body, key: str, at: str, least: int, required: bool = False) ->
         value = body[key] = int(value)
     if type(value) is not int or not least <= value <= LARGEST:
         ceiling = f" and at most {LARGEST}" if type(value) is int and value > LARGEST else ""
-        raise EventProblem(
-            f"{at}.{key}", f"is `{_short(value)}`; expected a whole number of at least {least}{ceiling}"
-        )
+        raise EventProblem(f"{at}.{key}", f"is `{_short(value)}`; expected a whole number of at least {least}{ceiling}")
 
 
 def _money(body: Body, key: str, at: str) -> None:

@@ -106,8 +106,13 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A connection that takes no write lock."""
-    with engine.connect().execution_options(onestory_readonly=True) as connection:
+    with engine.connect().execution_options(onestory_begin="BEGIN") as connection:
         yield connection
+
+
+def watching(engine: sa.Engine) -> sa.Connection:
+    """A connection for one who looks again and again: it sees each commit at once and holds no lock."""
+    return engine.connect().execution_options(isolation_level="AUTOCOMMIT", onestory_begin=None)
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
@@ -127,5 +132,6 @@ def _on_sqlite_connect(connection: Any, _record: Any) -> None:
 
 def _begin_immediate(connection: sa.Connection) -> None:
     """Take SQLite's write lock at the start, so that what is read inside is what is changed."""
-    readonly = connection.get_execution_options().get("onestory_readonly")
-    connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+    begin = connection.get_execution_options().get("onestory_begin", "BEGIN IMMEDIATE")
+    if begin is not None:
+        connection.exec_driver_sql(begin)

@@ -105,7 +105,7 @@ item = Entity(
 
 
 def views(home: str) -> Views:
-    """The views over the workspace at `home` (an absolute path: Feast resolves others against the working directory)."""
+    """The views over the workspace at `home`: an absolute path, Feast takes others from the working directory."""
 
     def view(name: str, entities: list[Entity], fields: dict[str, Any], description: str, online: bool) -> FeatureView:
         keys = [Field(name=entity.join_key, dtype=String) for entity in entities]
@@ -168,7 +168,9 @@ def services(views: Views) -> Services:
     return Services(
         churn=FeatureService(name="churn", features=[views.customer_features], description="model inputs: churn"),
         propensity=FeatureService(
-            name="propensity", features=[views.customer_features], description="model inputs: customer part of propensity"
+            name="propensity",
+            features=[views.customer_features],
+            description="model inputs: customer part of propensity",
         ),
         decision=FeatureService(
             name="decision",

@@ -22,6 +22,7 @@ from features.identity import ANONYMOUS
 from features.profiles import Profile
 from features.vocabulary import ONLINE, Event
 
+
 def micros(moment: float) -> int:
     """`moment` in whole microseconds: the grain of Feast's timestamps, and so of what counts as the same moment."""
     return round(moment * 1e6)
@@ -59,18 +60,22 @@ def replay(spans: Iterable[Span]) -> Iterator[Change]:
     for moment, group in groupby(turns, key=lambda turn: turn[0]):
         here = list(group)
         added = sorted((turn[3].event for turn in here if turn[2]), key=lambda event: event.key)
-        gone = [turn[3].event for turn in here if not turn[2]]
         known.update((event.message_id, event) for event in added)
-        for event in gone:
-            del known[event.message_id]
-        if gone or any(profiles.must_refold(profile, event) for event in added):
-            before, profile = profile.items, profiles.fold_all(known.values())
-            keys: Iterable[str] = before.keys() | profile.items.keys()
-        else:
-            keys = {key for event in added for key in _keys(event)}
-            before = {key: list(profile.items[key]) for key in keys if key in profile.items}
-            for event in added:
+        keys = {key for event in added for key in _keys(event)}
+        before = {key: list(profile.items[key]) for key in keys if key in profile.items}
+        anew = False
+        for _, _, begins, span in here:
+            if not begins:
+                known.pop(span.event.message_id)
+                anew = True
+        for event in added:
+            anew = anew or profiles.must_refold(profile, event)
+            if not anew:
                 profiles.fold(profile, event)
+        if anew:
+            before |= {key: entry for key, entry in profile.items.items() if key not in keys}
+            profile = profiles.fold_all(known.values())
+            keys = before.keys() | profile.items.keys()
         touched = {key: profile.items.get(key) for key in sorted(keys) if before.get(key) != profile.items.get(key)}
         yield Change(moment, max(turn[1] for turn in here), profile, touched)
 
@@ -87,7 +92,7 @@ class History:
     """The event log of a workspace, by customer, over one connection."""
 
     def __init__(self, connection: sa.Connection):
-        self._connection = connection
+        self.connection = connection
         self._owners = _owners(connection)
         self._once: dict[str, set[str]] = {}
         for anonymous_id, owners in self._owners.items():
@@ -102,7 +107,7 @@ class History:
         theirs = table.c.customer_id.in_(customer_ids)
         if related:
             theirs |= table.c.user_id.is_(None) & table.c.anonymous_id.in_(related)
-        for row in self._connection.execute(sa.select(table).where(theirs)):
+        for row in self.connection.execute(sa.select(table).where(theirs)):
             event, known = event_of(row), (micros(row.known_at), row.seq)
             owners = self._owners.get(row.anonymous_id) if row.user_id is None else None
             if owners is None:
@@ -113,16 +118,20 @@ class History:
                     found[owner].append(Span(event, max(since, known), until))
         return found
 
-    def customers(self, among: Sequence[str] | None = None) -> dict[str, tuple[int, int]]:
-        """Every customer there ever was (`among` these), with `(events, highest seq)` as the log counts them today."""
-        columns = database.events.c
-        statement = (
-            sa.select(columns.customer_id, sa.func.count(), sa.func.max(columns.seq))
-            .where(columns.customer_id.is_not(None) if among is None else columns.customer_id.in_(among))
-            .group_by(columns.customer_id)
-        )
-        counts = {customer_id: (count, seq) for customer_id, count, seq in self._connection.execute(statement)}
-        return {**dict.fromkeys(self._once if among is None else among, (0, 0)), **counts}
+    def customers(self) -> dict[str, tuple[int, int]]:
+        """Every customer there ever was, with `(events, highest seq)` as the log counts them today."""
+        return {**dict.fromkeys(self._once, (0, 0)), **counts(self.connection)}
+
+
+def counts(connection: sa.Connection, among: Sequence[str] | None = None) -> dict[str, tuple[int, int]]:
+    """`(events, highest seq)` of every customer (`among` these) who has any."""
+    columns = database.events.c
+    statement = (
+        sa.select(columns.customer_id, sa.func.count(), sa.func.max(columns.seq))
+        .where(columns.customer_id.is_not(None) if among is None else columns.customer_id.in_(among))
+        .group_by(columns.customer_id)
+    )
+    return {customer_id: (count, seq) for customer_id, count, seq in connection.execute(statement)}
 
 
 def _owners(connection: sa.Connection) -> dict[str, list[tuple[tuple[int, int], str]]]:

@@ -105,7 +105,7 @@ class Intake:
         customer_id = identity.customer_of(batch.connection, event.user_id, event.anonymous_id)
         seq = self._log.append(batch.connection, event, customer_id)
         if seq is None:
-            batch.repeated |= {customer_id} - {None}
+            batch.repeated.update([customer_id] if customer_id else [])
             return Receipt(event.message_id, duplicate=True, customer_id=customer_id)
         batch.seq = seq
         if event.name in ABOUT_STOCK:
@@ -193,7 +193,7 @@ class Intake:
 def _stored(connection: sa.Connection, customer_id: str) -> Profile:
     table = database.profiles
     row = connection.execute(
-        sa.select(table.c.state, table.c.items).where(table.c.customer_id == customer_id).with_for_update()
+        sa.select(table.c.state, table.c["items"]).where(table.c.customer_id == customer_id).with_for_update()
     ).one_or_none()
     return profiles.unpack(row.state, row.items) if row else profiles.empty()
 

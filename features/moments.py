@@ -7,7 +7,6 @@ the microsecond (`history.micros`), features are derived at `as_of` itself.
 from __future__ import annotations
 
 import warnings
-import zlib
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -20,33 +19,15 @@ import pyarrow.parquet as pq
 
 from features import last_seen
 from features.history import micros
+from features.offline import part_of, part_path
 from features.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PARTS = 16
 JOIN_AT_ONCE = 5_000
 """Rows given to Feast's join in one go: it carries every earlier state of each customer through a window."""
 _ROW = "entity_row"
-
-
-class NotBuilt(Exception):
-    """The workspace has no offline files yet."""
-
-
-def part_of(customer_id: str) -> int:
-    """The part of the offline files that a customer's rows lie in."""
-    return zlib.crc32(customer_id.encode()) % PARTS
-
-
-def part_path(workspace: Workspace, view: str, number: int) -> Path:
-    return workspace.offline / f"{view}.parquet" / f"{number:02}.parquet"
-
-
-def demand_built(workspace: Workspace) -> None:
-    if not part_path(workspace, "profile", PARTS - 1).exists():
-        raise NotBuilt(f"`{workspace.offline}` holds no profiles as known at past moments; run `python -m features build`")
 
 
 def joined(feast: Any, entity_df: pd.DataFrame, features: Any) -> pd.DataFrame:
@@ -69,7 +50,7 @@ def joined(feast: Any, entity_df: pd.DataFrame, features: Any) -> pd.DataFrame:
 
 
 def profiles_at(feast: Any, workspace: Workspace, pairs: pd.DataFrame) -> pd.DataFrame:
-    """`pairs` with the packed `state` (from Feast's join) and `items` (from the narrow rows) as known at each `as_of`."""
+    """`pairs` with the packed `state` (Feast's join) and `items` (the narrow rows) as known at each `as_of`."""
     found = joined(feast, pairs[["customer_id", "as_of"]], ["profile:state"])
     states: list[bytes | None] = [bytes(state) if state else None for state in found["state"]]
     items: list[bytes | None] = [None] * len(pairs)

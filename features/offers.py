@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from features.checked_yaml import Checked, FileProblem, OneOf, Problem, Text, Texts, parse
+from features.checked_yaml import Checked, FileProblem, OneOf, Problem, Text, Texts, as_text, parse
 from features.vocabulary import CHANNELS, OFFER_KINDS, PLACEMENTS, Offer, Value
 
 NAME = "offers.yaml"
@@ -34,7 +34,7 @@ def moment(value: Any) -> float:
 
 _ANY_TIME = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
 Moment = Annotated[float, BeforeValidator(moment), WithJsonSchema(_ANY_TIME)]
-Id = Annotated[Text, Field(min_length=1, max_length=255)]
+Id = Annotated[str, Field(min_length=1, max_length=255), BeforeValidator(as_text)]
 Money = Annotated[float, Field(ge=0)]
 
 

@@ -32,7 +32,7 @@ class Signals:
     def __init__(self, engine: sa.Engine):
         self._engine = engine
         self._lock = threading.Lock()
-        self._reader = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._reader = database.watching(engine)
         self._version: object = None
         self._seq = -1
         self._stock: dict[str, dict[str, Level]] = {}

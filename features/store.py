@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features import moments, profiles
+from features import moments, offline, profiles
 from features.profiles import Profile
 from features.workspace import Workspace
 
@@ -187,7 +187,7 @@ class ProfileStore:
         `entity_df` has customer_id and as_of (epoch seconds), and any columns of its own; `event_timestamp`
         is added from as_of where it is missing.
         """
-        moments.demand_built(self._workspace)
+        offline.demand_built(self._workspace)
         return moments.joined(self.feast, entity_df, self.feast.get_feature_service(service_name))
 
     def profiles_at(self, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -195,7 +195,7 @@ class ProfileStore:
 
         None where nothing was known. The bytes are those that `profiles.pack` gives, and gave online then.
         """
-        moments.demand_built(self._workspace)
+        offline.demand_built(self._workspace)
         return moments.profiles_at(self.feast, self._workspace, pairs)
 
     def record_materialisation(self) -> None:

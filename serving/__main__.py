@@ -149,6 +149,5 @@ def _progress() -> Progress:
     return Progress(*columns, console=err, transient=True)
 
 
-
 if __name__ == "__main__":
     app()

@@ -55,8 +55,16 @@ class SuppressedOffer(BaseModel):
     reasons: list[ReasonShown]
 
 
+class PassedOver(BaseModel):
+    """A product of better affinity than the one that its offer shows, and what holds it back."""
+
+    offer_id: str
+    product_id: str
+    reasons: list[ReasonShown]
+
+
 class Decision(BaseModel):
-    """The answer to `/decide`. `suppressed` comes with `explain: true` only."""
+    """The answer to `/decide`. `suppressed` and `passed_over` come with `explain: true` only."""
 
     decision_id: str
     customer_id: str
@@ -70,6 +78,7 @@ class Decision(BaseModel):
     signals: dict[str, SignalAge]
     versions: dict[str, str | None]
     suppressed: list[SuppressedOffer] | None = None
+    passed_over: list[PassedOver] | None = None
 
 
 class FieldProblem(BaseModel):
@@ -100,6 +109,12 @@ class DecisionBatch(BaseModel):
     """The answer to `/decide_batch`: one entry per customer asked for, in the same order."""
 
     decisions: list[Decision | RefusedCustomer]
+
+
+class Decisions(BaseModel):
+    """A `DecisionBatch` as BentoML's client must be told of it: of a typed union it would drop the refusals' errors."""
+
+    decisions: list[dict[str, Any]]
 
 
 class Recorded(BaseModel):

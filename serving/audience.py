@@ -1,4 +1,4 @@
-"""Decisions for an audience file: the same engine as `/decide`, one row per offer, or one without where there is none."""
+"""Decisions for an audience file, by the same engine as `/decide`: one row per offer, or one without any."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serving.problems import Problem
+from serving.problems import Problem, bad_input
 from serving.question import Question
 
 ROWS_AT_ONCE = 20_000
@@ -93,7 +93,7 @@ def _rows(decide: Decide, question: Question, now: float, summary: Summary) -> I
     summary.customers += 1
     try:
         if not question.customer_id:
-            raise Problem.of_field("customer_id", "is empty; expected a text of 1 to 255 characters")
+            raise bad_input("customer_id", "is empty; expected a text of 1 to 255 characters")
         decided = orjson.loads(decide(question, now))
     except Problem as problem:
         summary.errors += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -29,22 +30,29 @@ _SECONDS = Histogram(
 )
 
 
+# Looking up a child by its labels costs more than counting; the labels' values are closed lists.
+_decisions = cache(_DECISIONS.labels)
+_suppressed = cache(_SUPPRESSED.labels)
+_events = cache(_EVENTS.labels)
+_seconds = cache(_SECONDS.labels)
+
+
 def decided(channel: str, fallback: str | None, suppressed: Mapping[str, int]) -> None:
     """One decision in `channel`; `suppressed` is how many offers each reason code held back."""
-    _DECISIONS.labels(channel, fallback or "").inc()
+    _decisions(channel, fallback or "").inc()
     for reason, count in suppressed.items():
-        _SUPPRESSED.labels(reason).inc(count)
+        _suppressed(reason).inc(count)
 
 
 def received(outcome: str, count: int = 1) -> None:
     """Messages that were `stored`, a `duplicate`, or `rejected`."""
     if count:
-        _EVENTS.labels(outcome).inc(count)
+        _events(outcome).inc(count)
 
 
 def answered(call: str, seconds: float) -> None:
     """One answer to `call` (`decide`, `decide_batch`, `respond`, `events`) took so long."""
-    _SECONDS.labels(call).observe(seconds)
+    _seconds(call).observe(seconds)
 
 
 def rendered() -> bytes:
@@ -52,5 +60,5 @@ def rendered() -> bytes:
     if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         return generate_latest(_OWN)
     shared = CollectorRegistry()
-    MultiProcessCollector(shared)
+    MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
     return generate_latest(shared)

@@ -15,7 +15,7 @@ from typing import Any
 
 from features.affinity import Affinity, index_of
 from features.catalog import Catalog
-from features.profiles import Profile
+from features.profiles import Profile, derive
 from features.signals import Level
 from serving.arbitration import Ranking, Scored, rank
 from serving.rulebook import Rulebook, Screened, screen
@@ -92,10 +92,11 @@ class Decision:
 def decide(facts: Facts, policy: Policy) -> Decision:
     """Screen all candidates, score the open ones, rank them. Nothing to show is a decision too."""
     affinity = Affinity(facts.profile, index_of(policy.catalog), facts.now)
-    case = Case(facts, policy.book, policy.catalog, affinity)
+    features = derive(facts.profile, facts.now)
+    case = Case(facts, policy.book, policy.catalog, affinity, features)
     screened = tuple(screen(case, policy.catalog.candidates(facts.channel, facts.placement)))
     open_ = [s for s in screened if s.open]
-    scores = policy.models.score(facts, policy.catalog, [s.offer for s in open_], affinity)
+    scores = policy.models.score(facts, policy.catalog, [s.offer for s in open_], features, affinity)
     scored = [
         Scored(
             offer=s.offer,
@@ -121,7 +122,7 @@ def _value(case: Case, screened: Screened) -> float:
 
 
 def _context_weight(book: Rulebook, kind: str, churn: float | None) -> float:
-    weight = book.arbitration.context_weights.get(kind)  # type: ignore[call-overload]
+    weight = book.arbitration.context_weights.get(kind)
     return 1.0 if weight is None else weight.base + weight.churn * (churn or 0.0)
 
 
@@ -196,7 +197,7 @@ def _shown(position: int, scored: Scored, probability: float, decision: Decision
 
 def _signal(facts: Facts, book: Rulebook, signal: str) -> dict[str, Any]:
     age_s = facts.age_s(signal)
-    rule = book.signals[signal]  # type: ignore[index]
+    rule = book.signals[signal]
     return {"age_s": None if age_s is None else round(age_s, 3), "stale": age_s is None or age_s > rule.max_age_s}
 
 

@@ -25,12 +25,11 @@ from features.workspace import Workspace
 from serving import rulebook, schemas
 from serving.decide import ENGINE_VERSION, Facts, Policy, answer, decide
 from serving.decision_log import DecisionLog
-from serving.problems import Problem, bad_input, not_found
+from serving.problems import Problem, bad_input
 from serving.question import Question
 from serving.schemas import DecideBatchRequest, DecideRequest, Refused, RespondRequest
 from serving.scoring import load_models
 from serving.versions import keep
-
 
 Ask = DecideRequest | Question
 

@@ -13,12 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+from features.segment import parse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from features import checked_yaml, profiles
 from features.catalog import Catalog
 from features.events import check
-from features.segment import parse
 from features.signals import Level
 from features.vocabulary import ONLINE
 from serving.decide import Facts, Policy, answer, decide
@@ -87,9 +87,10 @@ def told(story: Story, catalog: Catalog, book: Rulebook) -> dict[str, Any]:
 
 def _facts(story: Story, catalog: Catalog) -> Facts:
     now = story.now.timestamp()
-    events = [_event(number, message, now, catalog) for number, message in enumerate(story.history)]
+    history = [{"event": "Visited", "at": "2019-01-01T00:00:00Z"}, *story.history]
+    events = [_event(number, message, now, catalog) for number, message in enumerate(history)]
     location_id = story.ask.location_id or (None if story.ask.channel == "store" else ONLINE)
-    levels = {product_id: 10 for product_id in catalog.products} | story.stock
+    levels = dict.fromkeys(catalog.products, 10) | story.stock
     ages = {"profile": 0.0, "stock": 0.0} | story.feeds_age_s
     location = catalog.locations.get(location_id or "")
     known = story.ask.known
@@ -103,9 +104,7 @@ def _facts(story: Story, catalog: Catalog) -> Facts:
         location_id=location_id,
         market=location.market if location else None,
         cart=tuple(story.ask.cart),
-        profile=profiles.fold_all([_event(-1, {"event": "Visited", "at": "2020-01-01T00:00:00Z"}, now, catalog), *events])
-        if known
-        else None,
+        profile=profiles.fold_all(events) if known else None,
         stock={p: Level(q, now, f"stock-{p}") for p, q in levels.items() if q is not None} if location_id else {},
         feeds={name: None if age is None else now - age for name, age in ages.items()},
     )

@@ -25,8 +25,8 @@ _MODELS: tuple[type[BaseModel], ...] = (
     answers.Received,
     answers.ProblemShown,
 )
-_WRITE = [{"writeKey": []}, {"serverKey": []}]
-_SERVER = [{"serverKey": []}]
+_WRITE: list[dict[str, list[str]]] = [{"writeKey": []}, {"serverKey": []}]
+_SERVER: list[dict[str, list[str]]] = [{"serverKey": []}]
 _ERRORS = {
     "400": "Bad input; `errors` names the fields",
     "401": "No key, or the wrong one",

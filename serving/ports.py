@@ -1,7 +1,7 @@
 """What the HTTP face needs of an engine; `engine.Engine` is it, and the tests' fake another.
 
-`decide` is called on the event loop; `decide_batch`, `respond`, `record` and `ingest` from worker
-threads, at the same time. An engine must bear that. Any of them may raise a `problems.Problem`.
+`decide` is called on the event loop (with a `request_id` on a thread); `decide_batch`, `respond`, `record`,
+`ingest` and `ready` on threads, at the same time. An engine must bear that. Any may raise a `problems.Problem`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One question to the engine that does not come over HTTP; over HTTP it is a `schemas.DecideRequest` of the same fields."""
+"""One question to the engine that does not come over HTTP; there, `schemas.DecideRequest` has the same fields."""
 
 from __future__ import annotations
 

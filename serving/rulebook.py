@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from features import checked_yaml
 from features.vocabulary import KEEP_DAYS, OFFER_KINDS, Offer
@@ -21,87 +21,73 @@ from serving import rules
 from serving.rules import Case, Reason
 
 Days = Annotated[float, Field(ge=0, le=KEEP_DAYS)]
-OfferKind = Literal[
-    "promotion",
-    "cross_sell",
-    "replenishment",
-    "cart_recovery",
-    "win_back",
-    "loyalty",
-    "service_recovery",
-    "reserve_in_store",
-]
-assert OfferKind.__args__ == OFFER_KINDS  # type: ignore[attr-defined]
+OfferKind = Annotated[str, checked_yaml.OneOf(OFFER_KINDS)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Window(_Part):
+class Window(checked_yaml.Checked):
     """For how many days a past event holds an offer back; `kinds` gives some offer kinds a window of their own."""
 
     days: Days = 0.0
     kinds: dict[OfferKind, Days] = {}
 
     def days_for(self, kind: str) -> float:
-        return self.kinds.get(kind, self.days)  # type: ignore[call-overload, no-any-return]
+        return self.kinds.get(kind, self.days)
 
 
-class RecentlyPurchased(_Part):
+class RecentlyPurchased(checked_yaml.Checked):
     same_product: Window = Window(days=30)
     same_style: Window = Window(days=30)
     same_category: Window = Window(days=14)
 
 
-class Replenishment(_Part):
+class Replenishment(checked_yaml.Checked):
     usual_trips: int = Field(3, ge=2)
     unknown_interval_days: Days = 7.0
 
 
-class RecentlyReturned(_Part):
+class RecentlyReturned(checked_yaml.Checked):
     same_product: Window = Window(days=90)
     same_category: Window = Window(days=30)
 
 
-class OpenReturn(_Part):
+class OpenReturn(checked_yaml.Checked):
     same_product: bool = True
     same_category: bool = True
 
 
-class Stock(_Part):
+class Stock(checked_yaml.Checked):
     minimum: int = Field(1, ge=1)
 
 
-class Signal(_Part):
+class Signal(checked_yaml.Checked):
     """How old a feed may be, and what happens when it is older: hold back, ignore, or say so in `fallback`."""
 
     max_age_s: float = Field(gt=0)
     on_stale: Literal["suppress", "allow", "degrade"] = "suppress"
 
 
-class Weight(_Part):
+class Weight(checked_yaml.Checked):
     """What the moment is worth for one offer kind: base + churn × the customer's churn risk."""
 
     base: float = Field(1.0, ge=0)
     churn: float = Field(0.0, ge=0)
 
 
-class Arbitration(_Part):
+class Arbitration(checked_yaml.Checked):
     context_weights: dict[OfferKind, Weight] = {}
     floor: float = Field(0.0, ge=0)
     per_category: int = Field(2, ge=1)
     exploration: float = Field(0.0, ge=0, le=1)
 
 
-def _signals() -> dict[Literal["profile", "stock"], Signal]:
+def _signals() -> dict[str, Signal]:
     return {
         "profile": Signal(max_age_s=86_400, on_stale="degrade"),
         "stock": Signal(max_age_s=900, on_stale="suppress"),
     }
 
 
-class Rulebook(_Part):
+class Rulebook(checked_yaml.Checked):
     """All numbers of the policy, as a marketer writes them."""
 
     recently_purchased: RecentlyPurchased = RecentlyPurchased()
@@ -109,7 +95,7 @@ class Rulebook(_Part):
     recently_returned: RecentlyReturned = RecentlyReturned()
     open_return: OpenReturn = OpenReturn()
     stock: Stock = Stock()
-    signals: dict[Literal["profile", "stock"], Signal] = Field(default_factory=_signals)
+    signals: dict[Annotated[str, checked_yaml.OneOf(("profile", "stock"))], Signal] = Field(default_factory=_signals)
     arbitration: Arbitration = Arbitration()
     _content: bytes = PrivateAttr(b"")
 
@@ -143,6 +129,10 @@ class Screened:
     reasons: tuple[Reason, ...] = ()
     retry_after: float | None = None
     passed_over: tuple[tuple[str, tuple[Reason, ...]], ...] = ()
+
+    @property
+    def open(self) -> bool:
+        return not self.reasons
 
 
 def screen(case: Case, offers: Sequence[Offer]) -> list[Screened]:

@@ -6,13 +6,14 @@ applies them all; their numbers come from `rulebook.yaml`. Nothing here knows a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from features.affinity import Affinity
 from features.catalog import Catalog
+from features.eligibility import meets
 from features.profiles import FIRST, LAST, LAST_ID, RETURN_ID, RETURNED, TRIPS
 from features.vocabulary import DAY_S, OUTBOUND, PLACEMENTS, Offer, Product
 
@@ -42,13 +43,14 @@ class Reason:
 class Case:
     """What a rule may look at: the facts of this decision, the rulebook's numbers and the catalog.
 
-    `affinity` is the customer against the catalog, worked out once for screen and scores.
+    `affinity` (the customer against the catalog) and `features` are worked out once for screen and scores.
     """
 
     facts: Facts
     book: Rulebook
     catalog: Catalog
     affinity: Affinity
+    features: Mapping[str, float]
 
     def has_products(self, offer: Offer) -> bool:
         return bool(offer.product_ids or offer.category)
@@ -104,6 +106,21 @@ def placement(case: Case, offer: Offer) -> Iterable[Reason]:
 def market(case: Case, offer: Offer) -> Iterable[Reason]:
     if offer.markets and case.facts.market not in offer.markets:
         yield Reason("wrong_market", "market", case.facts.market, list(offer.markets))
+
+
+def eligibility(case: Case, offer: Offer) -> Iterable[Reason]:
+    """A customer nobody knows meets no condition over the profile."""
+    if offer.eligibility is not None and not meets(offer.eligibility, case.features):
+        yield Reason("not_eligible", "eligibility", _observed(offer.eligibility, case.features), offer.eligibility)
+
+
+def _observed(condition: Any, features: Mapping[str, float]) -> dict[str, float | None]:
+    """The values of the fields that a condition names."""
+    if "field" in condition:
+        value = features[condition["field"]]
+        return {condition["field"]: value if value == value else None}
+    parts = [condition["not"]] if "not" in condition else next(iter(condition.values()))
+    return {name: value for part in parts for name, value in _observed(part, features).items()}
 
 
 def consent(case: Case, offer: Offer) -> Iterable[Reason]:
@@ -257,7 +274,16 @@ def _within(
         yield Reason(code, rule, moment(entry[at]), f"{days:g} days", gone, entry[by], product.product_id)
 
 
-OFFER_RULES: tuple[OfferRule, ...] = (validity, channel, placement, market, consent, profile_signal, stock_signal)
+OFFER_RULES: tuple[OfferRule, ...] = (
+    validity,
+    channel,
+    placement,
+    market,
+    eligibility,
+    consent,
+    profile_signal,
+    stock_signal,
+)
 PRODUCT_RULES: tuple[ProductRule, ...] = (
     purchased_product,
     purchased_style,

@@ -40,7 +40,9 @@ def seconds_of(text: str) -> float:
 
 
 Id = Annotated[
-    str, StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$"), Field(examples=["1042"])
+    str,
+    StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$"),
+    Field(examples=["1042"]),
 ]
 Time = Annotated[str, AfterValidator(_is_time), Field(json_schema_extra={"format": "date-time"})]
 Channel = Literal["web", "app", "email", "sms", "push", "call_centre", "store"]
@@ -61,12 +63,20 @@ EXPECTED: Mapping[str, str] = {
     "customers": f"a list of at most {MOST_CUSTOMERS} objects, each with a customer_id or an anonymous_id",
     "customers[]": "an object with a customer_id or an anonymous_id",
     "occurred_at": "a time by RFC 3339 such as 2026-11-20T10:00:00Z",
-} | {
-    name: _ID
-    for name in (
-        "customer_id anonymous_id location_id product_id continue_from request_id decision_id offer_id response_id"
-    ).split()
-}
+} | dict.fromkeys(
+    [
+        "customer_id",
+        "anonymous_id",
+        "location_id",
+        "product_id",
+        "continue_from",
+        "request_id",
+        "decision_id",
+        "offer_id",
+        "response_id",
+    ],
+    _ID,
+)
 """Per field, what is expected of it; every error about the field says so."""
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from features.affinity import AFFINITY_FEATURES, OFFER_FEATURES, Affinity, offer_features
 from features.catalog import Catalog
-from features.profiles import FEATURES, derive
+from features.profiles import FEATURES
 from features.scorer import Scorer
 from features.vocabulary import CHANNELS, PLACEMENTS, Offer
 from features.workspace import Workspace
@@ -65,13 +65,15 @@ class Models:
             "churn": self.churn.version if self.churn else None,
         }
 
-    def score(self, facts: Facts, catalog: Catalog, offers: Sequence[Offer], affinity: Affinity) -> Scores:
+    def score(
+        self, facts: Facts, catalog: Catalog, offers: Sequence[Offer], features: Mapping[str, float], affinity: Affinity
+    ) -> Scores:
         """Scores for one customer: population propensity where nobody knows the customer."""
         if not offers:
             return Scores([])
         if not facts.known:
             return Scores([self.propensity.scorer.population if self.propensity else None] * len(offers))
-        customer = np.array(list(derive(facts.profile, facts.now).values()))
+        customer = np.array(list(features.values()))
         churn = self.churn.predict(customer[np.newaxis, :])[0] if self.churn else None
         if self.propensity is None:
             return Scores([None] * len(offers), churn)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 
 from features.workspace import open_workspace
 
@@ -36,7 +36,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serving import counters, http_records, openapi, wire
-from serving.answers import Decision, DecisionBatch, Recorded
+from serving.answers import Decision, Decisions, Recorded
 from serving.gate import Gate
 from serving.http_events import EventDesk
 from serving.keys import WRITE, Keys, unauthorised
@@ -46,7 +46,6 @@ from serving.schemas import EXPECTED, DecideBatchRequest, DecideRequest, Respond
 from serving.settings import Settings
 
 LARGEST_BATCH = 5 * 1024 * wire.KB
-BATCHES_AT_ONCE = 1
 
 
 def flat(model: type[BaseModel], limit: int = wire.SMALL_BODY) -> Any:
@@ -65,7 +64,7 @@ def flat(model: type[BaseModel], limit: int = wire.SMALL_BODY) -> Any:
         except Problem as problem:
             return problem
 
-    body: Any = create_model(model.__name__, __base__=(bentoml.IODescriptor, model))
+    body = cast(Any, create_model(model.__name__, __base__=(bentoml.IODescriptor, model)))
     body.__root_input__ = True
     body.from_http_request = staticmethod(read)
     return body
@@ -79,9 +78,11 @@ class Endpoints:
     @bentoml.api(input_spec=flat(DecideRequest), output_spec=Decision)
     async def decide(self, request: DecideRequest | Problem, /) -> Response:
         """The next best offers for one customer, in one channel and placement, now."""
-        started = time.perf_counter()
         if isinstance(request, Problem):
             return request.response()
+        if request.request_id is not None:  # writes to the database, which it may have to wait for
+            return await self._on_thread("decide", lambda engine: engine.decide, request)
+        started = time.perf_counter()
         try:
             answer = self.engine.decide(request, time.time())
         except Exception as error:
@@ -89,7 +90,7 @@ class Endpoints:
         counters.answered("decide", time.perf_counter() - started)
         return Response(answer, media_type="application/json")
 
-    @bentoml.api(input_spec=flat(DecideBatchRequest, LARGEST_BATCH), output_spec=DecisionBatch)
+    @bentoml.api(input_spec=flat(DecideBatchRequest, LARGEST_BATCH), output_spec=Decisions)
     async def decide_batch(self, request: DecideBatchRequest | Problem, /) -> Response:
         """The same for up to 1,000 customers at once; one that is malformed is refused by itself."""
         return await self._on_thread("decide_batch", lambda engine: engine.decide_batch, request)
@@ -114,12 +115,11 @@ class Endpoints:
         return Response(body, media_type="application/json")
 
     def _limiter(self, call: str) -> anyio.CapacityLimiter:
-        """How many threads a call may have; made at first use, when the event loop runs."""
-        limiters = self.__dict__.setdefault("_limiters", {})
+        """One thread per kind of call; made at first use, when the event loop runs."""
+        limiters: dict[str, anyio.CapacityLimiter] = self.__dict__.setdefault("_limiters", {})
         if call not in limiters:
-            limiters[call] = anyio.CapacityLimiter(BATCHES_AT_ONCE)
-        limiter: anyio.CapacityLimiter = limiters[call]
-        return limiter
+            limiters[call] = anyio.CapacityLimiter(1)
+        return limiters[call]
 
     def __is_ready__(self) -> bool:
         return self.engine.ready()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
+from features.sentences import path_of, suggestion
 from serving.problems import SHOWN, Problem, bad_input, bad_inputs, shown
 
 KB = 1024
@@ -26,23 +26,27 @@ Model = TypeVar("Model", bound=BaseModel)
 
 async def body(request: Request, limit: int = SMALL_BODY) -> bytes:
     """The whole body, unpacked, of at most `limit` bytes; a larger one is a 413 before it is held in memory."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
+    encoding = ""
+    for name, value in request.scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise too_large(limit)
-        chunks.append(chunk)
-    raw = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    encoding = request.headers.get("content-encoding")
-    return raw if encoding is None else _unpacked(raw, encoding.strip().lower(), limit)
+        if name == b"content-encoding":
+            encoding = value.decode("latin-1").strip().lower()
+    raw = b""
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        raw += message.get("body", b"")
+        if len(raw) > limit:
+            raise too_large(limit)
+        more = message.get("more_body", False)
+    return _unpacked(raw, encoding, limit) if encoding else raw
 
 
 def _unpacked(raw: bytes, encoding: str, limit: int) -> bytes:
-    if encoding in ("", "identity"):
+    if encoding == "identity":
         return raw
     if encoding not in ("gzip", "x-gzip"):
         raise Problem(415, None, f"the body's encoding is {shown(encoding)}; expected gzip or none")
@@ -50,7 +54,9 @@ def _unpacked(raw: bytes, encoding: str, limit: int) -> bytes:
     try:
         unpacked = unpacker.decompress(raw, limit + 1)  # stops there: a bomb stays small
     except zlib.error:
-        raise bad_input("body", "is said to be gzip but does not unpack; expected gzip or no Content-Encoding") from None
+        raise bad_input(
+            "body", "is said to be gzip but does not unpack; expected gzip or no Content-Encoding"
+        ) from None
     if len(unpacked) > limit:
         raise too_large(limit)
     if not unpacker.eof or unpacker.unused_data:
@@ -81,9 +87,7 @@ def checked(model: type[Model], raw: bytes, expected: Mapping[str, str]) -> Mode
         raise problem_of(error, expected, tuple(model.model_fields)) from None
 
 
-def problem_of(
-    error: ValidationError, expected: Mapping[str, str], known: Sequence[str], prefix: str = ""
-) -> Problem:
+def problem_of(error: ValidationError, expected: Mapping[str, str], known: Sequence[str], prefix: str = "") -> Problem:
     """A 400 with one sentence per error that pydantic found. `known` are the names a field may have."""
     found = error.errors(include_url=False)
     return bad_inputs([_sentence(one, expected, known, prefix) for one in found[:MOST_ERRORS]])
@@ -99,35 +103,24 @@ def _sentence(
         return prefix + "customer_id", "is missing; expected `customer_id` or `anonymous_id`"
     if not where:
         return prefix.rstrip(".") or "body", f"got {shown(value)}; expected a JSON object"
-    field = prefix + _path(where)
-    wanted = expected.get(_path(where[:1]) + ("[]" if len(where) > 1 else ""), "another value")
+    where = [step if isinstance(step, int) else _short(step) for step in where]
+    field = prefix + path_of(where)
+    wanted = expected.get(str(where[0]) + ("[]" if len(where) > 1 else ""), "another value")
     if kind == "extra_forbidden":
-        return field, f"is no known field; {_meant(str(where[-1]), known) or 'expected ' + ', '.join(known)}"
+        return field, f"is no known field; {suggestion(str(where[-1]), known)}"
     if kind == "missing":
         return field, f"is missing; expected {wanted}"
     if kind == "string_too_long":
         return field, f"got {shown(value)} of {len(value)} characters; expected {wanted}"
     if kind == "too_long":
         return field, f"got {len(value)} entries; expected {wanted}"
-    meant = _meant(value, wanted.removeprefix("one of ").split(", ")) if kind == "literal_error" else ""
-    return field, f"got {shown(value)}; expected {wanted}" + (f"; {meant}" if meant else "")
-
-
-def _path(where: Sequence[int | str]) -> str:
-    """`("cart", 0)` as `cart[0]`; no longer than what may be repeated."""
-    text = ""
-    for step in where:
-        text += f"[{step}]" if isinstance(step, int) else f".{_short(step)}" if text else _short(step)
-    return text
+    if kind == "literal_error" and isinstance(value, str):
+        return field, f"got {shown(value)}; {suggestion(value[:SHOWN], wanted.removeprefix('one of ').split(', '))}"
+    return field, f"got {shown(value)}; expected {wanted}"
 
 
 def _short(name: str) -> str:
     return name if len(name) <= SHOWN else name[:SHOWN] + "…"
-
-
-def _meant(given: object, known: Sequence[str]) -> str:
-    near = get_close_matches(given[:SHOWN], known, n=1) if isinstance(given, str) else []
-    return f"did you mean `{near[0]}`?" if near else ""
 
 
 def _why(text: str) -> str:

@@ -1,16 +1,22 @@
-"""Stand-ins for what the tests do not mean to test: an engine that decides nothing and remembers everything."""
+"""Stand-ins for what the tests do not mean to test: an engine that decides nothing, and a caller over HTTP."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
+import httpx
 import orjson
+from anyio.from_thread import start_blocking_portal
 
 from features.intake import Receipt
 from features.vocabulary import EventProblem
 from serving import counters
 from serving.schemas import DecideBatchRequest, DecideRequest, Refused, RespondRequest, entries
+from serving.settings import Settings
 
 
 class FakeEngine:
@@ -32,11 +38,7 @@ class FakeEngine:
     def decide_batch(self, request: DecideBatchRequest, now: float) -> bytes:
         self._note(request)
         return orjson.dumps(
-            {
-                "decisions": [
-                    one.body() if isinstance(one, Refused) else self._decision(one) for one in entries(request)
-                ]
-            }
+            {"decisions": [one.body() if isinstance(one, Refused) else self._decision(one) for one in entries(request)]}
         )
 
     def respond(self, request: RespondRequest, now: float) -> dict[str, Any]:
@@ -93,3 +95,43 @@ class FakeEngine:
             "signals": {},
             "versions": {},
         }
+
+
+class Face:
+    """The composed service as a caller sees it, in this process: `with Face(engine) as face: face.post(…)`.
+
+    Starts and stops the application as a worker does. `host` is the address that the caller seems to have.
+    """
+
+    def __init__(self, engine: FakeEngine | None = None, host: str = "127.0.0.1", **settings: Any):
+        self.engine, self._host = engine or FakeEngine(), host
+        self._settings = Settings(**settings)
+
+    def __enter__(self) -> Face:
+        with warnings.catch_warnings(action="ignore"):  # BentoML's own, of its libraries
+            from serving.service import service  # opens the workspace when first imported: only inside a test
+
+        app: Any = service(lambda: self.engine, self._settings).to_asgi()
+        with ExitStack() as stack:
+            self._portal = stack.enter_context(start_blocking_portal())
+            stack.enter_context(self._portal.wrap_async_context_manager(app.router.lifespan_context(app)))
+            transport = httpx.ASGITransport(app=app, client=(self._host, 1), raise_app_exceptions=False)
+            client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:3000")
+            self._client: httpx.AsyncClient = stack.enter_context(self._portal.wrap_async_context_manager(client))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def request(self, method: str, path: str, key: str | None = None, **options: Any) -> httpx.Response:
+        auth = (key, "") if key else None
+        return self._portal.call(partial(self._client.request, method, path, auth=auth, **options))
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
+        """`body` as JSON, or as it is where it is bytes."""
+        raw = body if isinstance(body, bytes) else orjson.dumps(body)
+        return self.request("POST", path, content=raw, **options)

@@ -33,13 +33,17 @@ def events():
         max_size=3,
     )
     bodies = st.fixed_dictionaries({"order_id": st.sampled_from(["o1", "o2", "o3"]), "products": lines})
-    names = st.sampled_from(["Order Completed", "Order Refunded", "Return Requested", "Order Cancelled", "Product Viewed"])
+    names = st.sampled_from(
+        ["Order Completed", "Order Refunded", "Return Requested", "Order Cancelled", "Product Viewed"]
+    )
     times = st.integers(0, 900).map(lambda day: T0 + day * DAY_S)
     one = st.builds(
         lambda n, at, late, b: (n, at, at + late, b), names, times, st.sampled_from([0.0, 5 * DAY_S]), bodies
     )
     return st.lists(one, max_size=12).map(
-        lambda found: [Event(f"m{i}", n, at, known, "1", None, "web", None, b) for i, (n, at, known, b) in enumerate(found)]
+        lambda found: [
+            Event(f"m{i}", n, at, known, "1", None, "web", None, b) for i, (n, at, known, b) in enumerate(found)
+        ]
     )
 
 

@@ -13,7 +13,8 @@ import heapq
 import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
@@ -55,12 +56,13 @@ def ingest(
     offers = made_up.offers(journey)
     still_open = made_up.open_at_the_end(journey, offers)
     remaining = {offer.offer_id: offer.valid_until - journey.ends_at for offer in still_open}
-    written = files.Written(
-        shift_s, before.sha256 if before else {}, remaining, before.renewed_at if before else None
-    )
+    written = files.Written(shift_s, before.sha256 if before else {}, remaining, before.renewed_at if before else None)
     products, places = made_up.products(journey), made_up.locations(journey.stores)
-    text = files.renewed_text(files.offers_text(offers, shift_s), written)
+    ended = [offer for offer in offers if offer.valid_until < journey.ends_at]
+    current = [offer for offer in offers if offer.valid_until >= journey.ends_at]
+    text = files.renewed_text(files.offers_text(current, shift_s), written)
     contents = {
+        files.ENDED: files.offers_text(ended, shift_s, files.HEAD_ENDED).encode(),
         "products.parquet": files.parquet(products),
         "locations.parquet": files.parquet(places),
         files.OFFERS: text.encode(),
@@ -114,41 +116,37 @@ def events(journey: Journey, shift_s: float) -> Iterator[Event]:
 
 
 def _orders(lines: pd.DataFrame, shift_s: float) -> Iterator[Event]:
-    columns = ("basket_id", "household_id", "store_id", "at", "product_id", "quantity", "price", "discount")
-    values = [lines[column].tolist() for column in (*columns, "category", "coupon")]
-    last: tuple[str, str, str, int] | None = None
-    products: list[dict[str, Any]] = []
-    for basket, household, store, at, product_id, quantity, price, discount, category, coupon in zip(
-        *values, strict=True
-    ):
-        if last is None or basket != last[0]:
-            if last is not None:
-                yield _order(last, products, shift_s)
-            last, products = (basket, household, store, at), []
-        line = {"product_id": product_id, "quantity": quantity, "price": price}
-        if discount:
-            line["discount"] = discount
-        if isinstance(category, str):
-            line["category"] = category
-        if coupon:
-            line["coupon"] = True
-        products.append(line)
-    if last is not None:
-        yield _order(last, products, shift_s)
-
-
-def _order(basket: tuple[str, str, str, int], products: list[dict[str, Any]], shift_s: float) -> Event:
-    order_id, household_id, store_id, at = basket
-    moment = at + shift_s
-    body = {"order_id": order_id, "products": products}
-    return Event(f"basket-{order_id}", "Order Completed", moment, moment, household_id, None, "store", store_id, body)
+    ids = ("basket_id", "household_id", "store_id", "product_id")
+    columns = [*(map(str, lines[name].tolist()) for name in ids)]
+    columns += [lines[name].tolist() for name in ("at", "quantity", "price", "discount", "category", "coupon")]
+    for basket_id, rows in groupby(zip(*columns, strict=True), key=itemgetter(0)):
+        products: list[dict[str, Any]] = []
+        for _, household_id, store_id, product_id, at, quantity, price, discount, category, coupon in rows:  # noqa: B007
+            line = {"product_id": product_id, "quantity": quantity, "price": price}
+            if discount:
+                line["discount"] = discount
+            if isinstance(category, str):
+                line["category"] = category
+            if coupon:
+                line["coupon"] = True
+            products.append(line)
+        yield Event(
+            message_id=f"basket-{basket_id}",
+            name="Order Completed",
+            occurred_at=at + shift_s,
+            known_at=at + shift_s,
+            user_id=household_id,
+            channel="store",
+            location_id=store_id,
+            body={"order_id": basket_id, "products": products},
+        )
 
 
 def _sent(sends: pd.DataFrame, shift_s: float) -> Iterator[Event]:
     for row in sends.itertuples(index=False):
-        moment = row.at + shift_s
-        message_id, body = f"campaign-{row.campaign_id}-sent-{row.household_id}", {"group": f"campaign-{row.campaign_id}"}
-        yield Event(message_id, "Campaign Sent", moment, moment, row.household_id, body=body)
+        moment, group = float(row.at + shift_s), f"campaign-{row.campaign_id}"
+        message_id = f"{group}-sent-{row.household_id}"
+        yield Event(message_id, "Campaign Sent", moment, moment, str(row.household_id), body={"group": group})
 
 
 def _redeemed(redemptions: pd.DataFrame, shift_s: float) -> Iterator[Event]:
@@ -156,9 +154,15 @@ def _redeemed(redemptions: pd.DataFrame, shift_s: float) -> Iterator[Event]:
     for row in redemptions.itertuples(index=False):
         moment = float(row.at + shift_s)
         offer_id = f"campaign-{row.campaign_id}-coupon-{row.coupon_upc}"
-        message_id = f"redeemed-{offer_id}-{row.household_id}-{row.day:%Y%m%d}"
-        body = {"offer_id": offer_id, "offer_kind": "promotion", "response": "accepted"}
-        yield Event(message_id, "Offer Responded", moment, moment, row.household_id, None, "store", None, body)
+        yield Event(
+            message_id=f"redeemed-{offer_id}-{row.household_id}-{row.redemption_date:%Y%m%d}",
+            name="Offer Responded",
+            occurred_at=moment,
+            known_at=moment,
+            user_id=str(row.household_id),
+            channel="store",
+            body={"offer_id": offer_id, "offer_kind": "promotion", "response": "accepted"},
+        )
 
 
 def figures(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -26,12 +26,18 @@ __all__ = ["Written", "offers_text", "parquet", "remember", "remembered", "renew
 
 MEMORY = "completejourney.json"
 OFFERS = "offers.yaml"
+ENDED = "offers_ended.yaml"
 LEAST_OPEN_S = 7 * DAY_S
 HEAD = """\
 # Offers of the demo, written by `python -m features ingest completejourney`.
 # Real: the coupons of Complete Journey's campaigns, their products and their validity (its open ones are
 # renewed at each `make demo`). Made up: every value and treatment, and all `cross_sell` offers.
 # Change what you like: a changed file is left alone from then on; delete it and ingest again to start over.
+offers:
+"""
+HEAD_ENDED = """\
+# Offers of the demo that are over for good: no decision looks at them, training learns from them.
+# Written by `python -m features ingest completejourney` in the form of offers.yaml, and made up as said there.
 offers:
 """
 
@@ -77,8 +83,10 @@ def _ours(workspace: Workspace, written: Written, name: str) -> bool:
 
 def _with(written: Written, contents: Mapping[str, bytes]) -> Written:
     """The memory with new contents. It also keeps the last hash, for we may be killed before the file is replaced."""
-    hashes = {name: list(dict.fromkeys([_hash(content), *written.sha256.get(name, ())]))[:2] for name, content in contents.items()}
-    return replace(written, sha256={**written.sha256, **hashes})
+    hashes = dict(written.sha256)
+    for name, content in contents.items():
+        hashes[name] = list(dict.fromkeys([_hash(content), *hashes.get(name, ())]))[:2]
+    return replace(written, sha256=hashes)
 
 
 def renew(workspace: Workspace, now: float) -> int:
@@ -114,9 +122,9 @@ def renewed_text(text: str, written: Written) -> str:
 # ------------------------------------------------------------------------------------------- content
 
 
-def offers_text(offers: Iterable[Offer], shift_s: float) -> str:
+def offers_text(offers: Iterable[Offer], shift_s: float, head: str = HEAD) -> str:
     """The offers as YAML that a person can read and edit, their validity `shift_s` later."""
-    return HEAD + "".join(_entry(offer, number, shift_s) for number, offer in enumerate(offers, start=1))
+    return head + "".join(_entry(offer, number, shift_s) for number, offer in enumerate(offers, start=1))
 
 
 def _entry(offer: Offer, number: int, shift_s: float) -> str:

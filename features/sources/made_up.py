@@ -17,6 +17,9 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from statistics import median
 
 import pandas as pd
 
@@ -35,7 +38,7 @@ REPEATS = 100
 REPEAT_SHARE = 1 / 3
 MARKETS = {(True, False): "north-west", (True, True): "north-east", (False, False): "south-west"}
 NOT_ADVERTISED = frozenset(
-    {"CIGARETTES", "TOBACCO OTHER", "BEERS/ALES", "DOMESTIC WINE", "IMPORTED WINE", "MISC WINE", "LIQUOR"}
+    {"CIGARETTES", "TOBACCO OTHER", "BEERS/ALES", "DOMESTIC WINE", "IMPORTED WINE", "MISC WINE", "LIQUOR", "NEWSPAPER"}
 )
 NO_GOODS = frozenset({"COUPON", "MISCELLANEOUS", "SPIRITS", "CNTRL/STORE SUP", "POSTAL CENTER", "TRAVEL & LEISURE"})
 SPELT_OUT = {
@@ -44,7 +47,9 @@ SPELT_OUT = {
     "crystl": "crystal", "bn": "beans", "fd": "food", "hh": "household", "pnt": "peanut", "btr": "butter",
     "sald": "salad", "drsng": "dressing", "sndwch": "sandwich", "sprd": "spread", "mxs": "mixes", "dsh": "dishes",
     "wtr": "water", "sply": "supplies", "cleang": "cleaning", "sweetners": "sweeteners", "misc": "various",
-    "trsh": "trash", "bg": "bags", "tiss": "tissues", "dnr": "dinner", "sherbts": "sherbets", "flvrd": "flavoured",
+    "saus": "sausage", "pkg": "packaged", "grnd": "ground", "cntrl": "control", "beeralemalt": "beer, ale, malt",
+    "dnrs": "dinners", "trsh": "trash", "bg": "bags", "tiss": "tissues", "dnr": "dinner", "sherbts": "sherbets",
+    "flvrd": "flavoured",
 }  # fmt: skip
 
 
@@ -54,23 +59,32 @@ def readable(text: str) -> str:
     return " ".join(re.sub(r"\w+", lambda word: SPELT_OUT.get(word[0], word[0]), words).split()).strip(" ,.-")
 
 
+def named(kind: str | None, category: str | None) -> str:
+    """What a product is in words: its type, and its category where one word of type does not say it."""
+    if not isinstance(kind, str):
+        return readable(category) if isinstance(category, str) else ""
+    what = readable(kind)
+    about = readable(category) if isinstance(category, str) else ""
+    return f"{what} ({about})" if about and " " not in what and what[:4] not in about else what
+
+
 # ----------------------------------------------------------------------------------------- products
 
 
 def products(journey: Journey) -> pd.DataFrame:
     """The rows of products.parquet; category, department, brand, maker and price are real."""
     frame = journey.products
-    kinds = frame["product_type"].fillna(frame["product_category"])
-    spelt = {kind: readable(kind).capitalize() for kind in kinds.dropna().unique()}
+    kinds, categories = frame["product_type"], frame["product_category"]
+    pairs = list(zip(kinds, categories, strict=True))
+    spelt = {pair: named(*pair).capitalize() for pair in set(pairs)}
     sizes = frame["package_size"].fillna("").str.strip().str.lower()
     names = [
-        f"{spelt[kind]} {size}".strip() if isinstance(kind, str) else f"Product {product_id}"
-        for product_id, kind, size in zip(frame.index, kinds, sizes, strict=True)
+        f"{spelt[pair]} {size}".strip() if spelt[pair] else f"Product {product_id}"
+        for product_id, pair, size in zip(frame.index, pairs, sizes, strict=True)
     ]
-    categories = frame["product_category"]
     rows = pd.DataFrame(
         {
-            "product_id": frame.index,
+            "product_id": frame.index.astype(str),
             "name": names,
             "category": categories,
             "department": frame["department"],
@@ -78,8 +92,8 @@ def products(journey: Journey) -> pd.DataFrame:
             "margin": (frame["price"] * MARGIN).round(2),
             "replenishable": categories.isin(replenished(journey.lines)),
             "brand": frame["brand"],
-            "manufacturer": frame["manufacturer_id"],
-        },
+            "manufacturer": frame["manufacturer_id"].astype(str),
+        }
     )
     return rows.reset_index(drop=True).sort_values("product_id", ignore_index=True)
 
@@ -93,10 +107,10 @@ def replenished(lines: pd.DataFrame) -> set[str]:
     """
     days = lines["at"] // int(DAY_S)
     trips = lines[["household_id", "product_id", "category"]].assign(day=days).dropna(subset=["category"])
-    codes = [pd.factorize(trips[column])[0] for column in ("household_id", "product_id")]
-    trips["pair"] = codes[0].astype("int64") * (codes[1].max() + 1) + codes[1]
-    trips = trips[["pair", "day", "category"]].drop_duplicates(["pair", "day"]).sort_values(["pair", "day"])
+    trips["pair"] = trips["household_id"] * (trips["product_id"].max() + 1) + trips["product_id"]
+    trips = trips[["pair", "day", "category"]].sort_values(["pair", "day"])
     trips["gap"] = trips["day"].diff().where(trips["pair"].eq(trips["pair"].shift()))
+    trips = trips[trips["gap"] != 0]  # a day is one trip
     by_category = trips.groupby("category")["gap"].agg(["size", "count", "median"])
     often = (by_category["count"] >= REPEATS) & (by_category["count"] >= REPEAT_SHARE * by_category["size"])
     return set(by_category.index[often & (by_category["median"] <= REPLENISHED_WITHIN_DAYS)])
@@ -116,32 +130,31 @@ def open_at_the_end(journey: Journey, found: list[Offer]) -> list[Offer]:
 
 def _promotions(journey: Journey) -> list[Offer]:
     """The coupons over real products, as `promotion`, with their campaign as `group`."""
-    dates = journey.campaigns.set_index("campaign_id")
-    used = journey.lines[journey.lines["coupon"]]
-    given = used.groupby("product_id")["coupon_match_disc"].agg(["sum", "count"])
-    about = journey.products[["price", "product_category", "product_type"]]
-    coupons = journey.coupons.join(about, on="product_id").join(given, on="product_id")
+    validity = {row.campaign_id: (row.valid_from, row.valid_until) for row in journey.campaigns.itertuples()}
+    used = journey.lines[journey.lines["coupon"]].groupby("product_id")["coupon_match_disc"].agg(["sum", "count"])
+    coupons = journey.coupons.join(journey.products[["price", "product_category"]], on="product_id")
+    coupons = coupons.join(used, on="product_id").fillna({"sum": 0.0, "count": 0})
+    columns = ["campaign_id", "coupon_upc", "product_id", "price", "product_category", "sum", "count"]
+    rows = zip(*(coupons[column].tolist() for column in columns), strict=True)
     found = []
-    for (_, campaign, coupon), rows in coupons.groupby(["number", "campaign_id", "coupon_upc"], sort=True):
-        sold = rows.loc[rows["price"] > 0, "price"]
-        uses = rows["count"].sum()
-        value = Value(
-            margin=round(MARGIN * float(sold.median()), 2) if len(sold) else 0.0,
-            discount=round(float(rows["sum"].sum() / uses), 2) if uses else 0.0,
-        )
-        named = rows["product_category"].dropna()
-        what = readable(named.iloc[0]) if len(named) else "selected products"
-        body = f"Coupon {coupon} of campaign {campaign}, on {len(rows)} product{'s'[: len(rows) > 1]}. Wording and value are made up."
+    for (campaign, coupon), group in groupby(rows, key=itemgetter(0, 1)):
+        ids, prices, categories, given, uses = list(zip(*group, strict=True))[2:]
+        sold = [price for price in prices if price > 0]
+        what = next((readable(name) for name in categories if isinstance(name, str)), "selected products")
+        about = f"Coupon {coupon} of campaign {campaign}, on {len(ids)} product{'s' if len(ids) > 1 else ''}."
         found.append(
             Offer(
                 offer_id=f"campaign-{campaign}-coupon-{coupon}",
                 kind="promotion",
                 group=f"campaign-{campaign}",
-                product_ids=tuple(rows["product_id"]),
-                valid_from=float(dates.at[campaign, "valid_from"]),
-                valid_until=float(dates.at[campaign, "valid_until"]),
-                value=value,
-                treatments=_treatments(f"Save on {what}", body),
+                product_ids=tuple(map(str, ids)),
+                valid_from=float(validity[campaign][0]),
+                valid_until=float(validity[campaign][1]),
+                value=Value(
+                    margin=round(MARGIN * median(sold), 2) if sold else 0.0,
+                    discount=round(sum(given) / sum(uses), 2) if sum(uses) else 0.0,
+                ),
+                treatments=_treatments(f"Save on {what}", f"{about} Wording and value are made up."),
             )
         )
     return found
@@ -157,12 +170,12 @@ def cross_sells(journey: Journey) -> list[Offer]:
     best = sold.groupby("product_category", sort=False).head(PER_CATEGORY).head(CROSS_SELLS)
     found = []
     for row in best.itertuples(index=False):
-        what = readable(row.product_type if isinstance(row.product_type, str) else row.product_category)
+        what = named(row.product_type, row.product_category)
         found.append(
             Offer(
                 offer_id=f"cross-sell-{row.product_id}",
                 kind="cross_sell",
-                product_ids=(row.product_id,),
+                product_ids=(str(row.product_id),),
                 valid_from=journey.ends_at - HALF_YEAR_DAYS * DAY_S,
                 valid_until=journey.ends_at + HALF_YEAR_DAYS * DAY_S,
                 value=Value(margin=round(MARGIN * row.price, 2)),
@@ -182,19 +195,19 @@ def _treatments(title: str, body: str) -> dict[str, dict[str, str]]:
 # ------------------------------------------------------------------------------- locations and stock
 
 
-def locations(stores: list[str]) -> pd.DataFrame:
+def locations(stores: list[int]) -> pd.DataFrame:
     """The rows of locations.parquet: `online`, and every shop at a place of its own."""
     rows = [(ONLINE, "online", "Online", None, None, None, None), *map(_shop, stores)]
     columns = ["location_id", "kind", "name", "market", "latitude", "longitude", "timezone"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _shop(store_id: str) -> tuple[str, str, str, str, float, float, str]:
+def _shop(store_id: int) -> tuple[str, str, str, str, float, float, str]:
     digest = hashlib.sha256(f"place of {store_id}".encode()).digest()
     across, up = (int.from_bytes(digest[start : start + 4], "big") / 2**32 for start in (0, 4))
     market = MARKETS.get((up >= 0.5, across >= 0.5), "south-east")
     place = (round(38.0 + 3.0 * up, 4), round(-86.0 + 4.0 * across, 4))
-    return (store_id, "shop", f"Store {store_id} (place made up)", market, *place, ZONE)
+    return (str(store_id), "shop", f"Store {store_id} (place made up)", market, *place, ZONE)
 
 
 def _recent(journey: Journey) -> pd.DataFrame:
@@ -213,15 +226,15 @@ class Shelf:
 def stock_levels(journey: Journey, found: list[Offer]) -> list[Shelf]:
     """Online all that was sold lately or is on offer; in a shop what is on offer and was sold there lately."""
     lately = _recent(journey)
-    offered = {product_id for offer in open_at_the_end(journey, found) for product_id in offer.product_ids}
-    sold_ever = {product_id for product_id in offered if journey.products.at[product_id, "baskets"] > 0}
-    everywhere = lately.groupby("product_id")["quantity"].sum()
-    shelves = [
-        Shelf(product_id, ONLINE, _level(everywhere.get(product_id, 0)))
-        for product_id in sorted(sold_ever | set(everywhere.index))
-    ]
+    offered = {int(product_id) for offer in open_at_the_end(journey, found) for product_id in offer.product_ids}
+    sold = set(journey.products.index[journey.products["baskets"] > 0])
+    units = lately.groupby("product_id")["quantity"].sum().to_dict()
+    online = sorted((offered & sold) | units.keys())
     here = lately[lately["product_id"].isin(offered)].groupby(["store_id", "product_id"])["quantity"].sum()
-    return shelves + [Shelf(product_id, store_id, _level(units)) for (store_id, product_id), units in here.items()]
+    return [
+        *(Shelf(str(product_id), ONLINE, _level(units.get(product_id, 0))) for product_id in online),
+        *(Shelf(str(product_id), str(store_id), _level(count)) for (store_id, product_id), count in here.items()),
+    ]
 
 
 def _level(units: int) -> int:

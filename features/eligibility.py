@@ -1,0 +1,64 @@
+"""Eligibility: may this offer ever go to this customer? Conditions over the profile's features, as data.
+
+A condition is `{field, operator, value}`, or `{all: […]}`, `{any: […]}`, `{not: …}` of conditions. A feature
+that is unknown (NaN) meets no comparison; `known` asks for just that. There is no code in YAML.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from features.profiles import FEATURES
+
+OPERATORS: Mapping[str, Callable[[float, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def problem_of(condition: Any) -> str | None:
+    """What is wrong with a condition, in one sentence; None if nothing is."""
+    if not isinstance(condition, Mapping):
+        return f"`{str(condition)[:40]}` is no condition; expected field, operator and value, or all, any, not"
+    for name in ("all", "any"):
+        if name in condition:
+            parts = condition[name]
+            if len(condition) != 1 or not isinstance(parts, list) or not parts:
+                return f"`{name}` stands beside others or holds no list; expected `{name}: [condition, …]` alone"
+            return next((problem for part in parts if (problem := problem_of(part))), None)
+    if "not" in condition:
+        return problem_of(condition["not"]) if len(condition) == 1 else "`not` stands beside others; expected it alone"
+    field, sign = condition.get("field"), condition.get("operator")
+    if field not in FEATURES:
+        near = get_close_matches(str(field), FEATURES, n=1)
+        return f"unknown field `{field}`; " + (f"did you mean `{near[0]}`?" if near else "see the features in docs")
+    if sign == "known":
+        return None if set(condition) == {"field", "operator"} else "`known` takes no value"
+    if sign not in OPERATORS:
+        return f"unknown operator `{sign}`; expected one of {', '.join([*OPERATORS, 'known'])}"
+    if isinstance(condition.get("value"), bool) or not isinstance(condition.get("value"), int | float):
+        return f"value `{condition.get('value')}` is no number; features are numbers"
+    extra = set(condition) - {"field", "operator", "value"}
+    return f"unknown part `{min(extra)}`; expected field, operator, value" if extra else None
+
+
+def meets(condition: Any, features: Mapping[str, float]) -> bool:
+    """Whether a customer of these features meets a checked condition."""
+    if "all" in condition:
+        return all(meets(part, features) for part in condition["all"])
+    if "any" in condition:
+        return any(meets(part, features) for part in condition["any"])
+    if "not" in condition:
+        return not meets(condition["not"], features)
+    value = features[condition["field"]]
+    known = value == value
+    if condition["operator"] == "known":
+        return known
+    return known and OPERATORS[condition["operator"]](value, condition["value"])

@@ -1,0 +1,128 @@
+"""The offline files: where they lie, what is in them, and how one is written.
+
+A view is a folder of parquet parts under `ONESTORY_HOME/offline`. A customer's rows all lie in one part, in
+order of time. A part is replaced as a whole by a rename, so that memory stays flat and a reader never sees
+half a file; it carries what it was made of. What goes into the rows is the business of `build`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features import history, last_seen, profiles, steps
+from features.workspace import Workspace
+
+PARTS = 16
+GROUP_ROWS = 100_000
+_STAMP = pa.timestamp("us", tz="UTC")
+_MADE_OF = b"onestory"
+
+SCHEMAS = {
+    "profile": pa.schema(
+        [("customer_id", pa.string()), ("event_timestamp", _STAMP), ("state", pa.binary()), ("seq", pa.int64())]
+    ),
+    "last_seen": pa.schema(
+        [("customer_id", pa.string()), ("event_timestamp", _STAMP), ("items", pa.binary()), ("items_seq", pa.int64())]
+    ),
+    "last_seen_history": last_seen.SCHEMA,
+    "stock": pa.schema(
+        [
+            ("product_id", pa.string()),
+            ("location_id", pa.string()),
+            ("event_timestamp", _STAMP),
+            ("quantity", pa.int64()),
+        ]
+    ),
+}
+
+
+class NotBuilt(ValueError):
+    """The workspace has no offline files yet."""
+
+
+def part_of(customer_id: str) -> int:
+    """The part that a customer's rows lie in."""
+    return zlib.crc32(customer_id.encode()) % PARTS
+
+
+def part_path(workspace: Workspace, view: str, number: int) -> Path:
+    return workspace.offline / f"{view}.parquet" / f"{number:02}.parquet"
+
+
+def demand_built(workspace: Workspace) -> None:
+    if not part_path(workspace, "profile", PARTS - 1).exists():
+        raise NotBuilt(f"`{workspace.offline}` holds no profiles as known at past moments; run `features build`")
+
+
+class Part:
+    """One part in the making: rows are added in any number, the file appears when it is whole."""
+
+    def __init__(self, workspace: Workspace, view: str, number: int, made_of: bytes):
+        self._path = part_path(workspace, view, number)
+        self._draft = workspace.offline / f".{view}-{self._path.name}"  # not where Feast looks
+        self._schema = SCHEMAS[view].with_metadata({_MADE_OF: made_of})
+        self._rows: list[tuple[Any, ...]] = []
+
+    def __enter__(self) -> Part:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = pq.ParquetWriter(self._draft, self._schema, compression="zstd")
+        return self
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """Add one row, its values in the order of the view's schema, the time in µs."""
+        self._rows.append(row)
+        if len(self._rows) == GROUP_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self._schema)
+        arrays = [pa.array(column, type=field.type) for column, field in zip(columns, self._schema, strict=True)]
+        self._writer.write_table(pa.table(arrays, schema=self._schema))
+        self._rows.clear()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+        if kind is None:
+            self._draft.replace(self._path)
+        else:
+            self._draft.unlink()
+
+
+def made_of(counted: object) -> bytes:
+    """The mark of a part: how much of the log is in it, and by which code."""
+    return hashlib.sha256(_code() + repr(counted).encode()).hexdigest().encode()
+
+
+def is_made_of(workspace: Workspace, view: str, number: int, mark: bytes) -> bool:
+    """Whether the part is there and was made of just that."""
+    try:
+        metadata = pq.read_schema(part_path(workspace, view, number)).metadata
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return bool(metadata) and metadata.get(_MADE_OF) == mark
+
+
+@cache
+def _code() -> bytes:
+    return b"".join(Path(module.__file__ or "").read_bytes() for module in (profiles, steps, history, last_seen))
+
+
+@contextmanager
+def alone(workspace: Workspace) -> Iterator[None]:
+    """One build at a time in a workspace; a second one waits."""
+    workspace.offline.mkdir(parents=True, exist_ok=True)
+    with (workspace.offline / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

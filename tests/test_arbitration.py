@@ -1,0 +1,73 @@
+"""Which of the open offers are shown, in which order, and with what probability."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.vocabulary import Offer
+from serving.arbitration import Scored, rank
+from serving.rulebook import Arbitration
+
+
+def scored(offer_id, propensity=0.1, value=1.0, category=None, lever=1.0, group=None):
+    offer = Offer(offer_id, "promotion", lever=lever, exclusive_group=group)
+    return Scored(offer, f"product-of-{offer_id}", category, propensity, value, 1.0)
+
+
+def shown(ranking):
+    return [ranked.scored.offer.offer_id for ranked in ranking.shown]
+
+
+def test_priority_is_the_product_of_its_factors():
+    one = Scored(Offer("a", "promotion", lever=1.5), None, None, propensity=0.2, value=10.0, context_weight=2.0)
+    assert one.priority == pytest.approx(6.0)
+
+
+def test_without_a_model_value_alone_orders():
+    assert shown(rank([scored("a", None, 1.0), scored("b", None, 2.0)], Arbitration(), 3, "s")) == ["b", "a"]
+
+
+def test_ties_are_broken_by_id():
+    assert shown(rank([scored("b"), scored("a"), scored("c")], Arbitration(), 2, "s")) == ["a", "b"]
+
+
+def test_what_lies_below_the_floor_is_not_shown_and_named():
+    ranking = rank([scored("a", value=0.5), scored("b", value=5.0)], Arbitration(floor=0.1), 3, "s")
+    assert shown(ranking) == ["b"]
+    assert [s.offer.offer_id for s in ranking.below_floor] == ["a"]
+
+
+def test_of_an_exclusive_group_one_is_shown_and_the_others_name_it():
+    ranking = rank([scored("a", group="g"), scored("b", value=2.0, group="g"), scored("c")], Arbitration(), 3, "s")
+    assert shown(ranking) == ["b", "c"]
+    assert [(s.offer.offer_id, by) for s, by in ranking.excluded] == [("a", "b")]
+
+
+def test_a_category_fills_at_most_its_share():
+    many = [scored(name, category="yogurt") for name in "abcd"]
+    assert shown(rank([*many, scored("z", value=0.1)], Arbitration(per_category=2), 5, "s")) == ["a", "b", "z"]
+
+
+def test_nothing_explored_means_certainty():
+    ranking = rank([scored("a"), scored("b")], Arbitration(), 2, "s")
+    assert [r.selection_probability for r in ranking.shown] == [1.0, 1.0]
+
+
+@given(st.integers(2, 6), st.floats(0.05, 1.0))
+def test_the_share_of_choices_is_the_logged_probability(count, exploration):
+    offers = [scored(f"offer-{number}", value=10.0 - number) for number in range(count)]
+    book = Arbitration(exploration=exploration)
+    tries = 400
+    firsts = [rank(offers, book, 1, f"seed-{number}").shown[0] for number in range(tries)]
+    for offer in offers:
+        mine = [r for r in firsts if r.scored.offer is offer.offer]
+        if mine:
+            probability = mine[0].selection_probability
+            assert {r.selection_probability for r in mine} == {probability}
+            assert len(mine) / tries == pytest.approx(probability, abs=0.13)
+
+
+def test_the_same_seed_draws_the_same():
+    offers = [scored(name) for name in "abcdef"]
+    book = Arbitration(exploration=0.9)
+    assert shown(rank(offers, book, 3, "seed")) == shown(rank(offers[::-1], book, 3, "seed"))

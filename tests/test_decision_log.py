@@ -1,0 +1,104 @@
+"""What was decided is found again, whoever wrote it, and however the writer ended."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from serving.decision_log import DecisionLog, records
+
+NOW = 1_790_000_000.0
+
+
+@pytest.fixture
+def log(tmp_path):
+    opened = DecisionLog(tmp_path)
+    yield opened
+    opened.close()
+
+
+def write(log, now=NOW, profile=None, **content):
+    with log.slot(now, profile) as slot:
+        record = {"decision_id": slot.decision_id, "facts": {"now": now, "profile_at": slot.profile_at}, **content}
+        slot.write(record)
+    return slot.decision_id
+
+
+def test_a_decision_is_found_by_its_id(log):
+    ids = [write(log, number=number) for number in range(5)]
+    assert [log.find(decision_id)["number"] for decision_id in ids] == [0, 1, 2, 3, 4]
+
+
+def test_another_worker_finds_it_too(log, tmp_path):
+    decision_id = write(log)
+    other = DecisionLog(tmp_path)
+    assert other.find(decision_id)["decision_id"] == decision_id
+    other.close()
+
+
+@pytest.mark.parametrize("bad", ["", "x", "../../etc/passwd", "20260921-00000000-0-00000000", "9" * 10_000])
+def test_an_id_nobody_gave_is_found_nowhere(log, bad):
+    write(log)
+    assert log.find(bad) is None
+
+
+def test_an_id_with_another_ending_is_not_taken_for_the_record(log):
+    decision_id = write(log)
+    assert log.find(decision_id[:-1] + ("0" if decision_id[-1] != "0" else "1")) is None
+
+
+def test_a_profile_is_written_once_and_belongs_to_each_record_that_saw_it(log, tmp_path):
+    for seq in (1, 1, 2):
+        write(log, profile=("7", seq, {"state": {"seq": seq}}))
+    found = list(records(tmp_path))
+    assert [record["profile"]["state"]["seq"] for record in found] == [1, 1, 2]
+    lines = next(tmp_path.glob("*/*.ndjson")).read_bytes().splitlines()
+    assert len(lines) == 5
+
+
+def test_days_lie_apart_and_since_looks_at_the_moment(log, tmp_path):
+    write(log, NOW)
+    later = write(log, NOW + 86_400)
+    assert len(list(tmp_path.glob("*"))) == 2
+    assert [record["decision_id"] for record in records(tmp_path, NOW + 1)] == [later]
+
+
+def test_threads_write_whole_lines(log, tmp_path):
+    threads = [threading.Thread(target=lambda: [write(log, text="x" * 500) for _ in range(50)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = list(records(tmp_path))
+    assert len(found) == 200
+    assert all(log.find(record["decision_id"]) for record in found)
+
+
+def test_a_last_line_cut_short_is_passed_over(log, tmp_path):
+    kept = write(log)
+    path = next(tmp_path.glob("*/*.ndjson"))
+    with path.open("ab") as file:
+        file.write(b'{"decision_id": "half')
+    assert [record["decision_id"] for record in records(tmp_path)] == [kept]
+
+
+def test_what_was_written_survives_kill_9(tmp_path):
+    script = (
+        "import os, signal, sys; from pathlib import Path; from serving.decision_log import DecisionLog\n"
+        "log = DecisionLog(Path(sys.argv[1]))\n"
+        "for number in range(50):\n"
+        "    with log.slot(1_790_000_000.0, None) as slot:\n"
+        "        facts = {'now': 1_790_000_000.0, 'profile_at': None}\n"
+        "        slot.write({'decision_id': slot.decision_id, 'facts': facts})\n"
+        "    print(slot.decision_id, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, env=os.environ, check=False
+    )
+    acknowledged = done.stdout.split()
+    assert done.returncode == -9
+    assert len(acknowledged) == 50
+    assert [record["decision_id"] for record in records(tmp_path)] == acknowledged
