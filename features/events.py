@@ -99,11 +99,9 @@ class EventLog:
         """Store a batch of `(event, customer_id)` at once; how many were new. For histories, not for live use."""
         if not events:
             return 0
-        count = sa.select(sa.func.count()).select_from(self.table)
-        before = connection.execute(count).scalar_one()
         statement = database.insert(connection, self.table).on_conflict_do_nothing(index_elements=["message_id"])
-        connection.execute(statement, [_row(event, customer_id) for event, customer_id in events])
-        return int(connection.execute(count).scalar_one() - before)
+        rows = [_row(event, customer_id) for event, customer_id in events]
+        return connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
 
     def of_customer(self, connection: sa.Connection, customer_id: str) -> list[Event]:
         """Everything known of one customer, in the order of the fold."""

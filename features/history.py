@@ -104,9 +104,9 @@ class History:
         table = database.events
         found: dict[str, list[Span]] = {customer_id: [] for customer_id in customer_ids}
         related = sorted(set().union(*(self._once.get(customer_id, ()) for customer_id in customer_ids)))
-        theirs = table.c.customer_id.in_(customer_ids)
+        theirs: sa.ColumnElement[bool] = table.c.customer_id.in_(customer_ids)
         if related:
-            theirs |= table.c.user_id.is_(None) & table.c.anonymous_id.in_(related)
+            theirs = theirs | (table.c.user_id.is_(None) & table.c.anonymous_id.in_(related))
         for row in self.connection.execute(sa.select(table).where(theirs)):
             event, known = event_of(row), (micros(row.known_at), row.seq)
             owners = self._owners.get(row.anonymous_id) if row.user_id is None else None

@@ -9,12 +9,12 @@ sequence number; then, under the same customer's lock, the online row. A crash b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from features import database, identity, profiles, signals
+from features import commerce, database, identity, profiles, signals
 from features.events import EventLog, EventProblem, check
 from features.profiles import Profile
 from features.vocabulary import ONLINE, Event, Offer, Product
@@ -87,7 +87,7 @@ class Intake:
                 try:
                     if isinstance(record, EventProblem):
                         raise record
-                    receipts.append(self._append(batch, self._enriched(check(record, known_at))))
+                    receipts.append(self._append(batch, self._completed(check(record, known_at))))
                 except EventProblem as problem:
                     message_id = record.get("message_id") if isinstance(record, Mapping) else None
                     receipts.append(Receipt(str(message_id or ""), problem=problem))
@@ -136,18 +136,9 @@ class Intake:
         else:
             batch.open[customer_id] = profiles.fold(profile, event)
 
-    def _enriched(self, event: Event) -> Event:
+    def _completed(self, event: Event) -> Event:
         """The event with what the catalog knows of its products or offer and the message does not say."""
-        body: Any = event.body
-        if event.name == "Offer Responded" and not body.get("offer_kind") and body["offer_id"] in self._catalog.offers:
-            body["offer_kind"] = self._catalog.offers[body["offer_id"]].kind
-        for line in event.body.get("products") or ():
-            product = self._catalog.products.get(line["product_id"])
-            if product is not None:
-                line.setdefault("price", product.price)
-                if product.category and not line.get("category"):
-                    line["category"] = product.category
-        return event
+        return replace(event, body=commerce.completed(event.name, event.body, self._catalog))
 
     # ------------------------------------------------------------------------------- the online store
 

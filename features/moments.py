@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 JOIN_AT_ONCE = 5_000
-"""Rows given to Feast's join in one go: it carries every earlier state of each customer through a window."""
+"""Rows given to Feast's join in one go: it carries every earlier row of each key through a window, states and all."""
+NARROW_AT_ONCE = 200_000
 _ROW = "entity_row"
 
 
-def joined(feast: Any, entity_df: pd.DataFrame, features: Any) -> pd.DataFrame:
+def joined(feast: Any, entity_df: pd.DataFrame, features: Any, at_once: int = JOIN_AT_ONCE) -> pd.DataFrame:
     """`get_historical_features` in slices, rows kept in the order of `entity_df`."""
     import pandas as pd
 
@@ -42,8 +43,8 @@ def joined(feast: Any, entity_df: pd.DataFrame, features: Any) -> pd.DataFrame:
     found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for start in range(0, max(len(rows), 1), JOIN_AT_ONCE):
-            part = rows.iloc[start : start + JOIN_AT_ONCE].reset_index(drop=True)
+        for start in range(0, max(len(rows), 1), at_once):
+            part = rows.iloc[start : start + at_once].reset_index(drop=True)
             found.append(feast.get_historical_features(entity_df=part, features=features).to_df())
     whole = pd.concat(found, ignore_index=True) if len(found) > 1 else found[0]
     return whole.sort_values(_ROW, ignore_index=True).drop(columns=_ROW)

@@ -18,6 +18,7 @@ __all__ = ["Hasher", "hasher", "normalised", "without_pii"]
 Hasher = Callable[[str, str], str]
 """From the kind (`email`, `phone`) and the normalised value to its hash."""
 
+DEEPEST = 50
 _ADDRESS = re.compile(r"[\w.+-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _LAST_WORDS = {
@@ -49,19 +50,24 @@ def normalised(kind: str, value: str) -> str:
     return re.sub(r"\D", "", value).removeprefix("00")
 
 
-def without_pii(value: Any, hash_pii: Hasher) -> Any:
-    """`value` (JSON) as it may be stored."""
+def without_pii(value: Any, hash_pii: Hasher, deep: int = 0) -> Any:
+    """`value` (JSON) as it may be stored. ValueError where it is nested deeper than anybody means."""
+    if deep > DEEPEST:
+        raise ValueError(f"is nested more than {DEEPEST} levels deep; expected at most that")
     if isinstance(value, Mapping):
         kept: dict[str, Any] = {}
         for key, inner in value.items():
             kind = _kind(key)
-            if kind is None or inner is None or isinstance(inner, bool | Mapping):
-                kept[key] = without_pii(inner, hash_pii)
+            if kind and isinstance(inner, str | int | float) and not isinstance(inner, bool):
+                kept[f"{key}_hmac"] = hash_pii(kind, normalised(kind, str(inner)))
+            elif kind and isinstance(inner, list):  # several numbers under one key
+                each = [without_pii({key: one}, hash_pii, deep + 1) for one in inner]
+                kept[f"{key}_hmac"] = [next(iter(one.values())) for one in each]
             else:
-                kept[f"{key}_hmac"] = _hashed(kind, inner, hash_pii)
+                kept[key] = without_pii(inner, hash_pii, deep + 1)
         return kept
     if isinstance(value, list):
-        return [without_pii(inner, hash_pii) for inner in value]
+        return [without_pii(inner, hash_pii, deep + 1) for inner in value]
     if isinstance(value, str) and ("@" in value or "%40" in value):
         return _ADDRESS.sub(lambda found: hash_pii("email", normalised("email", found[0])), value)
     return value
@@ -70,9 +76,3 @@ def without_pii(value: Any, hash_pii: Hasher) -> Any:
 def _kind(key: str) -> str | None:
     words = tuple(word.lower() for word in _WORDS.findall(key))
     return _LAST_WORDS.get(words[-1:]) or _LAST_WORDS.get(words[-2:])
-
-
-def _hashed(kind: str, value: Any, hash_pii: Hasher) -> Any:
-    if isinstance(value, list):
-        return [_hashed(kind, inner, hash_pii) for inner in value]
-    return hash_pii(kind, normalised(kind, str(value)))

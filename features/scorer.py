@@ -87,10 +87,12 @@ class Scorer:
         return sigmoid(weight * logit(self._trees(rows)) + (1.0 - weight) * self._log_odds(rows))
 
     def _trees(self, rows: Floats) -> Floats:
+        assert self._booster is not None
         return np.asarray(self._booster.predict(rows, num_threads=1), np.float64)
 
     def _log_odds(self, rows: Floats) -> Floats:
         part = self._logistic
+        assert part is not None
         total = np.full(len(rows), float(part["intercept"]))
         terms = zip(part["transform"], part["impute"], part["mean"], part["scale"], part["coef"], strict=True)
         for position, (transform, impute, mean, scale, coef) in enumerate(terms):

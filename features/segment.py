@@ -64,10 +64,8 @@ _FORMER = {
     "Removed Coupon": "Coupon Removed",
 }
 _SPELLINGS = {name.lower(): name for name in _NAMES} | {old.lower(): name for old, name in _FORMER.items()}
-_KEYS = {
-    f"{word}Id": f"{word}_id"
-    for word in "order product promotion coupon decision location cart checkout case promise".split()
-}
+_OWNERS = ("order", "product", "promotion", "coupon", "decision", "location", "cart", "checkout", "case", "promise")
+_KEYS = {f"{word}Id": f"{word}_id" for word in _OWNERS}
 _CHANNELS = {channel: channel for channel in CHANNELS} | {
     "browser": "web",
     "mobile": "app",
@@ -92,7 +90,7 @@ def parse(
         came = "is missing" if kind is None else f"is `{str(kind)[:40]}`"
         raise EventProblem("type", f"{came}; expected one of {', '.join(TYPES)}")
     context = _object(message.get("context"), "context")
-    body = without_pii(_content(kind, message, context), hash_pii or (lambda *_: "withheld"))
+    body = _clean(kind, _content(kind, message, context), hash_pii or (lambda *_: "withheld"))
     name = _name(message.get("event")) if kind == "track" else f"${kind}"
     if kind == "track":
         name, body = _commerce(name, body)
@@ -114,6 +112,13 @@ def parse(
         "location_id": _id(context.get("location_id") or context.get("locationId")),
         "body": body,
     }
+
+
+def _clean(kind: str, content: dict[str, Any], hash_pii: Hasher) -> dict[str, Any]:
+    try:
+        return dict(without_pii(content, hash_pii))
+    except ValueError as problem:
+        raise EventProblem("traits" if kind in ("identify", "group") else "properties", str(problem)) from None
 
 
 def _object(value: Any, field: str) -> Mapping[str, Any]:
@@ -156,8 +161,11 @@ def _made_id(message: Mapping[str, Any], received_at: float | None) -> str:
     content = {key: value for key, value in message.items() if key not in ("sentAt", "receivedAt", "messageId")}
     if not (content.get("timestamp") or content.get("originalTimestamp")):
         content["receivedAt"] = received_at
-    options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-    return f"content-{hashlib.sha256(orjson.dumps(content, option=options)).hexdigest()[:32]}"
+    try:
+        written = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    except TypeError as problem:  # nested too deeply, or no JSON
+        raise EventProblem("messageId", f"is missing, and the message gives none: {problem}") from None
+    return f"content-{hashlib.sha256(written).hexdigest()[:32]}"
 
 
 # ------------------------------------------------------------------------------------------- content

@@ -187,8 +187,38 @@ class ProfileStore:
         `entity_df` has customer_id and as_of (epoch seconds), and any columns of its own; `event_timestamp`
         is added from as_of where it is missing.
         """
+        return self._joined(entity_df, self.feast.get_feature_service(service_name))
+
+    def historical_entries(self, entity_df: pd.DataFrame) -> pd.DataFrame:
+        """Entries of last-seen (customer_id, item, as_of) as known at past moments; not `present`: none."""
+        return self._joined(entity_df, self._every_field(self._views.last_seen_history), moments.NARROW_AT_ONCE)
+
+    def online_view(self, name: str, customer_ids: Sequence[str]) -> pd.DataFrame:
+        """The stored fields of one view in the online store."""
+        rows = [{"customer_id": customer_id} for customer_id in customer_ids]
+        fields = self._every_field(getattr(self._views, name))
+        return self.feast.get_online_features(features=fields, entity_rows=rows).to_df()
+
+    def online_stock(self, shelves: Sequence[tuple[str, str]]) -> pd.DataFrame:
+        """The sellable `quantity` of each `(product_id, location_id)` in the online store."""
+        rows = [{"product_id": product_id, "location_id": location_id} for product_id, location_id in shelves]
+        fields = self._every_field(self._views.stock)
+        return self.feast.get_online_features(features=fields, entity_rows=rows).to_df()
+
+    def historical_stock(self, shelves: Sequence[tuple[str, str]], as_of: float) -> pd.DataFrame:
+        """The sellable `quantity` of each `(product_id, location_id)` as known at `as_of`."""
+        import pandas as pd
+
+        rows = pd.DataFrame(shelves, columns=["product_id", "location_id"]).assign(as_of=as_of)
+        return self._joined(rows, self._every_field(self._views.stock), moments.NARROW_AT_ONCE)
+
+    def _joined(self, entity_df: pd.DataFrame, features: Any, at_once: int = moments.JOIN_AT_ONCE) -> pd.DataFrame:
         offline.demand_built(self._workspace)
-        return moments.joined(self.feast, entity_df, self.feast.get_feature_service(service_name))
+        return moments.joined(self.feast, entity_df, features, at_once)
+
+    @staticmethod
+    def _every_field(view: Any) -> list[str]:
+        return [f"{view.name}:{field.name}" for field in view.features]
 
     def profiles_at(self, pairs: pd.DataFrame) -> pd.DataFrame:
         """`pairs` (customer_id, as_of) with `state` and `items`: the profile of what was known at `as_of`, packed.

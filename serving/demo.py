@@ -28,6 +28,7 @@ READY_WITHIN_S = 120.0
 STOP_WITHIN_S = 15.0
 SAID_EVERY_S = 5.0
 CUSTOMER = "2375"
+SERVICE = "serving.service:NextBestAction"
 
 
 class Stopped(Exception):
@@ -38,7 +39,7 @@ class Died(Exception):
     """The service ended by itself, or never got ready."""
 
 
-def run(port: int, customer_id: str = CUSTOMER) -> int:
+def run(port: int, customer_id: str = CUSTOMER, target: str = SERVICE) -> int:
     """Serve on `port` of this machine until stopped; the exit code: 0 stopped, 1 the service died, 2 cannot begin."""
     screen, complaints = Console(highlight=False), Console(stderr=True, highlight=False)
     try:
@@ -47,13 +48,17 @@ def run(port: int, customer_id: str = CUSTOMER) -> int:
         complaints.print(escape(str(problem)))
         return 2
     if not is_free(port):
-        complaints.print(f"port `{port}` is taken by another program; choose another, as in `make demo PORT={port + 1}`")
+        complaints.print(f"port `{port}` is taken; choose another, as in `make demo PORT={port + 1}`", soft_wrap=True)
         return 2
     open_workspace()
     keys = settings.write_keys or settings.server_keys
     auth = (keys[0], "") if keys else None
     try:
-        with _stoppable(), _served(port) as child, httpx.Client(base_url=f"http://{HOST}:{port}", auth=auth) as client:
+        with (
+            _stoppable(),
+            _served(port, target) as child,
+            httpx.Client(base_url=f"http://{HOST}:{port}", auth=auth) as client,
+        ):
             _wait_until_ready(child, client, screen)
             _tell(feeds.beat(client), complaints)
             screen.print(welcome(port, customer_id, settings), markup=False, soft_wrap=True)
@@ -103,9 +108,9 @@ def _stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def _served(port: int) -> Iterator[subprocess.Popen[bytes]]:
+def _served(port: int, target: str) -> Iterator[subprocess.Popen[bytes]]:
     """The service, in a session of its own so that Ctrl-C reaches only us; it never outlives the block."""
-    command = [sys.executable, "-m", "bentoml", "serve", "serving.service:NextBestAction"]
+    command = [sys.executable, "-m", "bentoml", "serve", target]
     child = subprocess.Popen([*command, "--host", HOST, "--port", str(port)], cwd=PROJECT, start_new_session=True)
     try:
         yield child

@@ -7,6 +7,7 @@ no rule of its own. Time is an argument of every call.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from features.signals import Level, Signals
 from features.store import ProfileNow, ProfileStore, StoreDown
 from features.vocabulary import DAY_S, ONLINE
 from features.workspace import Workspace
-from serving import rulebook, schemas
+from serving import counters, rulebook, schemas
 from serving.decide import ENGINE_VERSION, Facts, Policy, answer, decide
 from serving.decision_log import DecisionLog
 from serving.problems import Problem, bad_input
@@ -149,6 +150,7 @@ class Engine:
                 feeds=feeds,
             )
             decided = answer(decide(facts, self.policy))
+            _count(decided)
             slot.write(
                 {
                     "decision_id": slot.decision_id,
@@ -218,6 +220,11 @@ class Engine:
         if receipt.problem is not None:
             raise bad_input(receipt.problem.field, receipt.problem.problem)
         return {"recorded": True, "duplicate": receipt.duplicate}
+
+
+def _count(decided: Mapping[str, Any]) -> None:
+    reasons = Counter(reason["code"] for each in decided["suppressed"] for reason in each["reasons"])
+    counters.decided(decided["channel"], decided["fallback"], reasons)
 
 
 @dataclass(slots=True)

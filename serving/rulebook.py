@@ -142,18 +142,26 @@ def screen(case: Case, offers: Sequence[Offer]) -> list[Screened]:
     of best affinity. The time at which it is free again is, per product, the latest of its reasons'
     (None if any is None), over several products the earliest of theirs.
     """
-    products = _ProductScreen(case)
-    return [_screened(case, offer, products) for offer in offers]
+    shared = _Shared(case)
+    return [_screened(case, offer, shared) for offer in offers]
 
 
-class _ProductScreen:
-    """Reasons by offer kind and product: many offers share a product."""
+class _Shared:
+    """Reasons that offers share: those of the moment, and those of a product for one offer kind."""
 
     def __init__(self, case: Case):
         self._case = case
         self._seen: dict[tuple[str, str], tuple[Reason, ...]] = {}
+        self._moment: dict[tuple[bool, bool], tuple[Reason, ...]] = {}
 
-    def reasons(self, offer: Offer, product_id: str) -> tuple[Reason, ...]:
+    def of_moment(self, offer: Offer) -> tuple[Reason, ...]:
+        key = (self._case.has_products(offer), offer.eligibility is None)
+        found = self._moment.get(key)
+        if found is None:
+            found = self._moment[key] = _applied(rules.MOMENT_RULES, self._case, offer)
+        return found
+
+    def of_product(self, offer: Offer, product_id: str) -> tuple[Reason, ...]:
         key = (offer.kind, product_id)
         found = self._seen.get(key)
         if found is None:
@@ -162,12 +170,12 @@ class _ProductScreen:
         return found
 
 
-def _screened(case: Case, offer: Offer, products: _ProductScreen) -> Screened:
-    reasons = _applied(rules.OFFER_RULES, case, offer)
+def _screened(case: Case, offer: Offer, shared: _Shared) -> Screened:
+    reasons = (*_applied(rules.OFFER_RULES, case, offer), *shared.of_moment(offer))
     passed_over: list[tuple[str, tuple[Reason, ...]]] = []
     chosen: str | None = None
     for product_id in case.products_by_affinity(offer):
-        held = products.reasons(offer, product_id)
+        held = shared.of_product(offer, product_id)
         if not held:
             chosen = product_id
             break

@@ -94,13 +94,8 @@ def channel(case: Case, offer: Offer) -> Iterable[Reason]:
 
 
 def placement(case: Case, offer: Offer) -> Iterable[Reason]:
-    facts = case.facts
-    if facts.channel not in PLACEMENTS.get(facts.placement, ()):
-        yield Reason(
-            "wrong_placement", "channel_of_placement", facts.channel, sorted(PLACEMENTS.get(facts.placement, ()))
-        )
-    if offer.placements and facts.placement not in offer.placements:
-        yield Reason("wrong_placement", "placement", facts.placement, list(offer.placements))
+    if offer.placements and case.facts.placement not in offer.placements:
+        yield Reason("wrong_placement", "placement", case.facts.placement, list(offer.placements))
 
 
 def market(case: Case, offer: Offer) -> Iterable[Reason]:
@@ -121,6 +116,15 @@ def _observed(condition: Any, features: Mapping[str, float]) -> dict[str, float 
         return {condition["field"]: value if value == value else None}
     parts = [condition["not"]] if "not" in condition else next(iter(condition.values()))
     return {name: value for part in parts for name, value in _observed(part, features).items()}
+
+
+# ----------------- rules on the moment, the same for every offer with (without) products and conditions
+
+
+def channel_of_placement(case: Case, offer: Offer) -> Iterable[Reason]:
+    channels = PLACEMENTS.get(case.facts.placement, frozenset())
+    if case.facts.channel not in channels:
+        yield Reason("wrong_placement", "channel_of_placement", case.facts.channel, sorted(channels))
 
 
 def consent(case: Case, offer: Offer) -> Iterable[Reason]:
@@ -274,16 +278,8 @@ def _within(
         yield Reason(code, rule, moment(entry[at]), f"{days:g} days", gone, entry[by], product.product_id)
 
 
-OFFER_RULES: tuple[OfferRule, ...] = (
-    validity,
-    channel,
-    placement,
-    market,
-    eligibility,
-    consent,
-    profile_signal,
-    stock_signal,
-)
+OFFER_RULES: tuple[OfferRule, ...] = (validity, channel, placement, market, eligibility)
+MOMENT_RULES: tuple[OfferRule, ...] = (channel_of_placement, consent, profile_signal, stock_signal)
 PRODUCT_RULES: tuple[ProductRule, ...] = (
     purchased_product,
     purchased_style,

@@ -16,11 +16,13 @@ Keyword arguments do not work: BentoML knows a flat body as a single positional 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
+from features.sentences import FileProblem
 from features.workspace import open_workspace
 
 WORKSPACE = open_workspace()  # before BentoML is imported, which reads BENTOML_HOME at once
@@ -129,14 +131,24 @@ class Endpoints:
         self.engine.close()
 
 
-def service(open_engine: Callable[[], DecisionEngine], settings: Settings) -> Any:
-    """The composed service; `.to_asgi()` of it is the whole application of one worker."""
+def service(
+    open_engine: Callable[[], DecisionEngine], settings: Settings, check: Callable[[], None] = lambda: None
+) -> Any:
+    """The composed service; `.to_asgi()` of it is the whole application of one worker.
+
+    `check` runs once, before there are workers, and may end the server: a worker that cannot open its
+    engine would be started again and again.
+    """
     keys = Keys(settings)
     mounted = Starlette()
 
     class NextBestAction(Endpoints):
         def __init__(self) -> None:
             self.engine = mounted.state.engine = open_engine()
+
+        @bentoml.on_deployment
+        def check_once() -> None:
+            check()
 
     # What is switched off here costs more than a decision does; `tracing` excludes every path.
     made = bentoml.service(
@@ -170,4 +182,17 @@ def _open_engine() -> DecisionEngine:
     return Engine.open(WORKSPACE)
 
 
-NextBestAction = service(_open_engine, Settings.read())
+def _check_files() -> None:
+    """End with the sentences of what is wrong with the workspace's files, if anything is."""
+    from features.catalog import load_catalog
+    from serving import rulebook
+
+    try:
+        load_catalog(WORKSPACE)
+        rulebook.load(WORKSPACE.file("rulebook.yaml"))
+    except FileProblem as problem:
+        sys.stderr.write(f"{problem}\n")
+        raise SystemExit(2) from None
+
+
+NextBestAction = service(_open_engine, Settings.read(), _check_files)

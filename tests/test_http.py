@@ -82,7 +82,10 @@ def test_decide_batch_refuses_a_bad_customer_and_answers_the_others(face: Face) 
 
 
 def test_decide_batch_takes_a_thousand_customers_and_no_more(face: Face) -> None:
-    assert len(face.post("/decide_batch", BATCH | {"customers": [{"customer_id": "1"}] * 1000}).json()["decisions"]) == 1000
+    assert (
+        len(face.post("/decide_batch", BATCH | {"customers": [{"customer_id": "1"}] * 1000}).json()["decisions"])
+        == 1000
+    )
     answer = face.post("/decide_batch", BATCH | {"customers": [{}] * 1001})
     assert errors(answer)["customers"].startswith("got 1001 entries; expected a list of at most 1000")
 
@@ -150,7 +153,7 @@ def test_docs_describe_every_route_that_answers(face: Face) -> None:
         ({"customer_id": "a\x00b"}, "customer_id", "got `a\x00b`; expected a text of 1 to 255 characters"),
         ({"channel": "wbe"}, "channel", "got `wbe`; did you mean `web`?"),
         ({"channel": None}, "channel", "got `null`; expected one of web, app, email, sms, push, call_centre, store"),
-        ({"placement": "homepage"}, "placement", "got `homepage`; did you mean `home`?"),
+        ({"placement": "hoem"}, "placement", "got `hoem`; did you mean `home`?"),
         ({"limit": 0}, "limit", "got `0`; expected a whole number from 1 to 20"),
         ({"limit": 21}, "limit", "got `21`; expected a whole number from 1 to 20"),
         ({"limit": "3"}, "limit", "got `3`; expected a whole number from 1 to 20"),
@@ -211,7 +214,13 @@ def test_respond_takes_times_by_rfc_3339_only(face: Face, time: object) -> None:
 
 @pytest.mark.parametrize(
     ("path", "size"),
-    [("/decide", 65_537), ("/respond", 65_537), ("/v1/track", 65_537), ("/v1/batch", 524_289), ("/decide_batch", 5_242_881)],
+    [
+        ("/decide", 65_537),
+        ("/respond", 65_537),
+        ("/v1/track", 65_537),
+        ("/v1/batch", 524_289),
+        ("/decide_batch", 5_242_881),
+    ],
 )
 def test_a_body_that_is_too_large_is_refused_announced_or_not(face: Face, path: str, size: int) -> None:
     raw = b" " * size

@@ -14,13 +14,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-import pandas as pd
 
 from features.vocabulary import DAY_S, Offer
 from features.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Written", "offers_text", "parquet", "remember", "remembered", "renew", "write_ours"]
 

@@ -229,7 +229,7 @@ def stock_levels(journey: Journey, found: list[Offer]) -> list[Shelf]:
     offered = {int(product_id) for offer in open_at_the_end(journey, found) for product_id in offer.product_ids}
     sold = set(journey.products.index[journey.products["baskets"] > 0])
     units = lately.groupby("product_id")["quantity"].sum().to_dict()
-    online = sorted((offered & sold) | units.keys())
+    online = sorted((offered | units.keys()) & sold)
     here = lately[lately["product_id"].isin(offered)].groupby(["store_id", "product_id"])["quantity"].sum()
     return [
         *(Shelf(str(product_id), ONLINE, _level(units.get(product_id, 0))) for product_id in online),

@@ -22,11 +22,12 @@ from features.catalog import load_catalog
 from features.commerce import completed, moment_of
 from features.events import check
 from features.segment import hasher, parse
+from features.sources import SourceProblem
 from features.sources.bulk import append_history
 from features.vocabulary import DAY_S, Event, EventProblem
 from features.workspace import Workspace
 
-__all__ = ["SourceProblem", "figures", "ingest"]
+__all__ = ["figures", "ingest"]
 
 AT_ONCE = 2_000
 LONGEST_LINE = 1_000_000
@@ -34,10 +35,6 @@ LISTED = 1_000
 """So many bad lines are listed one by one; all are counted."""
 
 Progress = Callable[[str, int, int], None]
-
-
-class SourceProblem(ValueError):
-    """A file that cannot be read at all."""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,189 @@
+"""A catalog as customer × offer features need it: which offers each product, and each group of products, is in.
+
+Worked out once per catalog, kept for the last few. What a customer has in common with an offer is
+`affinity`; here is what needs no customer, `offer_features` among it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.vocabulary import DAY_S, OFFER_KINDS, Offer, Product
+
+if TYPE_CHECKING:
+    from features.catalog import Catalog
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+OFFER_FEATURES: Mapping[str, str] = {
+    "offer_products": "log(1 + number of products)",
+    "offer_categories": "log(1 + number of categories)",
+    "offer_group_size": "log(1 + number of offers of the same group), itself included",
+    "offer_price": "log(1 + mean price of the products)",
+    "offer_discount": "money off / mean price",
+    "offer_days": "log(1 + days of validity)",
+    **{f"offer_is_{kind}": f"1 where the kind is {kind}" for kind in OFFER_KINDS},
+}
+"""Every feature of an offer alone, in the order of the columns of `offer_features`."""
+
+
+class OfferIndex:
+    """What `affinities` needs to know of a catalog, worked out once: products → offers, and groups → offers."""
+
+    def __init__(self, catalog: Catalog):
+        offers = list(catalog.offers.values())
+        lists = [list(dict.fromkeys(catalog.products_of(offer))) for offer in offers]
+        known = catalog.products
+        names = sorted({*known, *chain.from_iterable(lists)})
+        products = [known.get(product_id) or Product(product_id, product_id) for product_id in names]
+        code = {product_id: position for position, product_id in enumerate(names)}
+        coded = [np.array([code[product_id] for product_id in listed], np.int64) for listed in lists]
+
+        self.row = {offer.offer_id: position for position, offer in enumerate(offers)}
+        self.size = len(offers)
+        self.names = names
+        self.listed = lists
+        self.to_offers = _inverted(coded, len(names))
+        self.groups = Groups(products, coded)
+        self.entry_code = {f"p:{product_id}": position for product_id, position in code.items()}
+        self.entry_code |= {f"c:{name}": len(names) + group for name, group in self.groups.categories.items()}
+        sizes = Counter(offer.group for offer in offers if offer.group)
+        static = [_static(offer, listed, known, sizes) for offer, listed in zip(offers, lists, strict=True)]
+        self.static = np.array(static, np.float64).reshape(self.size, len(OFFER_FEATURES))
+
+    def rows(self, offers: Sequence[Offer]) -> Codes:
+        return np.fromiter((self.row[offer.offer_id] for offer in offers), np.int64, len(offers))
+
+
+_kept: list[tuple[Catalog, OfferIndex]] = []
+
+
+def index_of(catalog: Catalog) -> OfferIndex:
+    """The index of this catalog, made at first use and kept for the last few catalogs."""
+    for kept, index in _kept:
+        if kept is catalog:
+            return index
+    index = OfferIndex(catalog)
+    _kept[:] = [*_kept[-3:], (catalog, index)]
+    return index
+
+
+def offer_features(offers: Sequence[Offer], catalog: Catalog) -> Floats:
+    """What the offers are like apart from any customer: one row each, the columns of OFFER_FEATURES."""
+    index = index_of(catalog)
+    return index.static[index.rows(offers)]
+
+
+CATEGORY, MANUFACTURER, KIN, BRAND = range(4)
+"""What products have in common: the groups through which a customer is near to an offer of things not bought yet."""
+
+
+class Groups:
+    """Which offers hold products of which group, for all four kinds of group at once; only groups that any offer has.
+
+    A group's code says its kind too; a slot is a kind and an offer: kind × offers + offer.
+    """
+
+    def __init__(self, products: Sequence[Product], coded: Sequence[Codes]):
+        keys: list[list[tuple[str, ...] | None]] = [
+            [("category", p.category) if p.category else None for p in products],
+            [("manufacturer", p.manufacturer) if p.manufacturer else None for p in products],
+            [("kin", p.category, p.manufacturer) if p.category and p.manufacturer else None for p in products],
+            [("brand", p.brand) if p.brand else None for p in products],
+        ]
+        offered = np.unique(np.concatenate([np.empty(0, np.int64), *coded])).tolist()
+        code: dict[tuple[str, ...], int] = {}
+        for kind in keys:
+            for key in sorted({key for position in offered if (key := kind[position]) is not None}):
+                code[key] = len(code)
+        self.count = len(code)
+        self.categories = {key[1]: group for key, group in code.items() if key[0] == "category"}
+        of_product = np.array(
+            [[-1 if key is None else code.get(key, -1) for key in kind] for kind in keys], np.int64
+        ).reshape(4, -1)
+        self._of_product = of_product[1:]  # of categories there are entries of their own
+        slots: list[list[tuple[int, int, float]]] = [[] for _ in range(self.count)]
+        for offer, codes in enumerate(coded):
+            for number, group_of in enumerate(of_product):
+                groups, counts = np.unique(group_of[codes], return_counts=True)
+                for group, held in zip(groups.tolist(), counts.tolist(), strict=True):
+                    if group >= 0:
+                        share = held / len(codes) if number == BRAND else 1.0
+                        slots[group].append((number, offer, share))
+        self._pointers = np.cumsum([0, *map(len, slots)]).astype(np.int64)
+        flat = list(chain.from_iterable(slots))
+        self._slots = np.array([kind * len(coded) + offer for kind, offer, _ in flat], np.int64)
+        self._shares = np.array([share for *_, share in flat], np.float64)
+
+    def read(
+        self, bought: Codes, categories: Codes, trips: Floats, spend: Floats, last: Floats, size: int
+    ) -> tuple[Floats, Floats, Floats]:
+        """Trips, spend, last time of a customer per kind of group and offer; entries are products, then categories."""
+        groups = self._of_product[:, bought]
+        held = groups >= 0
+        codes = np.concatenate([groups[held], categories])
+        entry = np.concatenate([np.nonzero(held)[1], np.arange(len(bought), len(trips))])
+        total = summed(codes, trips[entry], self.count)
+        spent = summed(codes, spend[entry], self.count)
+        latest = highest(codes, last[entry], self.count)
+        met = np.flatnonzero(latest)
+        source, slots, place = expanded(met, self._pointers, self._slots)
+        source = met[source]
+        shape = (4, size)
+        return (
+            summed(slots, total[source] * self._shares[place], 4 * size).reshape(shape),
+            summed(slots, spent[source], 4 * size).reshape(shape),
+            highest(slots, latest[source], 4 * size).reshape(shape),
+        )
+
+
+def _inverted(lists: Sequence[Codes], size: int) -> tuple[Codes, Codes]:
+    """From lists of codes to `(pointers, members)`: code c is in the lists members[pointers[c]:pointers[c + 1]]."""
+    codes = np.concatenate([np.empty(0, np.int64), *lists])
+    owners = np.repeat(np.arange(len(lists)), [len(codes_of_one) for codes_of_one in lists])
+    pointers = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=size))])
+    return pointers.astype(np.int64), owners[np.argsort(codes, kind="stable")].astype(np.int64)
+
+
+def expanded(codes: Codes, pointers: Codes, members: Codes) -> tuple[Codes, Codes, Codes]:
+    """Every pair of a position in `codes` and a member of its list, in order, and the place of that member."""
+    starts = pointers[codes]
+    counts = pointers[codes + 1] - starts
+    source = np.repeat(np.arange(len(codes)), counts)
+    place = np.arange(len(source)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+    return source, members[place], place
+
+
+def summed(target: Codes, amounts: Floats, size: int) -> Floats:
+    """Per target the sum of its amounts, added in their order."""
+    return np.bincount(target, amounts, size).astype(np.float64, copy=False)
+
+
+def highest(target: Codes, values: Floats, size: int) -> Floats:
+    highest = np.zeros(size)
+    np.maximum.at(highest, target, values)
+    return highest
+
+
+def _static(offer: Offer, listed: Sequence[str], known: Mapping[str, Product], sizes: Mapping[str, int]) -> list[float]:
+    products = [known[product_id] for product_id in listed if product_id in known]
+    price = math.fsum(product.price for product in products) / len(products) if products else 0.0
+    categories = {product.category for product in products if product.category} or {offer.category} - {None}
+    days = max(0.0, offer.valid_until - offer.valid_from) / DAY_S
+    return [
+        math.log1p(len(listed)),
+        math.log1p(len(categories)),
+        math.log1p(sizes[offer.group] if offer.group else 1),
+        math.log1p(max(0.0, price)),
+        offer.value.discount / price if price > 0.0 else 0.0,
+        math.log1p(days),
+        *(1.0 if offer.kind == kind else 0.0 for kind in OFFER_KINDS),
+    ]

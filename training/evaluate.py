@@ -1,0 +1,211 @@
+"""How good scores are: metrics, their intervals by resampling customers, and slices. Pure, numbers in and out.
+
+Rows of one customer are not independent, so intervals come from resampling customers, never rows; the
+difference of two models is resampled as a pair. Where rows belong together in sends (the coupons of one
+campaign that a customer was sent) there are metrics of sends too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.offer_index import Floats
+from training.calibration import any_of, units_of
+
+BINS = 10
+TOP_SHARE = 0.1
+RECALL_AT = 3
+SMALL_GROUP = 100
+"""Of a campaign with more offers than this a customer got only some: no recall among them."""
+_TINY = 1e-9
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What became of the rows: label, the customer of each as a code, and the send of each where there are sends."""
+
+    label: Floats
+    customers: np.ndarray
+    units: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    """The campaign of each row, as a code: ranks are compared within it."""
+
+    def part(self, chosen: np.ndarray) -> Truth:
+        units = None if self.units is None else np.unique(self.units[chosen], return_inverse=True)[1]
+        groups = None if self.groups is None else self.groups[chosen]
+        return Truth(self.label[chosen], self.customers[chosen], units, groups)
+
+
+def auroc(label: Floats, score: Floats, weight: Floats | None = None) -> float:
+    """P(a row with the event scores above one without); ties count half. NaN where one of the two is missing."""
+    return auroc_by(label, score)(np.ones(len(label)) if weight is None else weight)
+
+
+def auroc_by(label: Floats, score: Floats) -> Callable[[Floats], float]:
+    """AUROC as a function of the rows' weights, with the sorting done once."""
+    order = np.argsort(score, kind="stable")
+    ranked = score[order]
+    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] > ranked[:-1]])) if len(ranked) else np.empty(0, int)
+    yes = label[order]
+
+    def weighted(weight: Floats) -> float:
+        weight = weight[order]
+        positive, negative = float(weight @ yes), float(weight @ (1.0 - yes))
+        if positive <= 0.0 or negative <= 0.0:
+            return float("nan")
+        won = np.add.reduceat(weight * yes, starts)
+        lost = np.add.reduceat(weight * (1.0 - yes), starts)
+        return float(won @ (np.cumsum(lost) - 0.5 * lost)) / (positive * negative)
+
+    return weighted
+
+
+def pr_auc(label: Floats, score: Floats) -> float:
+    """Average precision."""
+    if not label.sum() > 0.0:
+        return float("nan")
+    order = np.argsort(-score, kind="stable")
+    hits = np.cumsum(label[order])
+    last = np.concatenate([score[order][1:] != score[order][:-1], [True]])
+    precision, recall = hits[last] / (np.flatnonzero(last) + 1.0), hits[last] / hits[-1]
+    return float(np.diff(recall, prepend=0.0) @ precision)
+
+
+def row_loss(label: Floats, score: Floats) -> Floats:
+    clipped = np.clip(score, _TINY, 1.0 - _TINY)
+    return -(label * np.log(clipped) + (1.0 - label) * np.log1p(-clipped))
+
+
+def ece(label: Floats, score: Floats, bins: int = BINS) -> float:
+    """Expected calibration error: |mean score − rate| over bins of equal size by score, weighed by size."""
+    return float(sum(count * abs(said - seen) for count, said, seen in reliability(label, score, bins)) / len(label))
+
+
+def reliability(label: Floats, score: Floats, bins: int = BINS) -> list[tuple[int, float, float]]:
+    """Per bin: how many, mean score, rate of the event."""
+    order = np.argsort(score, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return [(len(part), float(score[part].mean()), float(label[part].mean())) for part in parts]
+
+
+def lift(label: Floats, score: Floats, share: float = TOP_SHARE) -> float:
+    """How many times the mean rate the best-scored share has."""
+    top = np.argsort(-score, kind="stable")[: max(1, round(share * len(score)))]
+    return float(label[top].mean() / label.mean()) if label.mean() > 0.0 else float("nan")
+
+
+def within_auroc(label: Floats, score: Floats, groups: np.ndarray) -> float:
+    """AUROC among pairs of the same group: every pair counts the same."""
+    won = pairs = 0.0
+    for group in np.unique(groups):
+        here = groups == group
+        positive = label[here].sum()
+        count = positive * (here.sum() - positive)
+        if count:
+            won += count * auroc(label[here], score[here])
+            pairs += count
+    return won / pairs if pairs else float("nan")
+
+
+def recall_at(label: Floats, score: Floats, units: np.ndarray, groups: np.ndarray, k: int = RECALL_AT) -> float:
+    """The mean over sends with an event, of campaigns of at most 100 offers, of the share of events among the top k."""
+    found = []
+    order = np.lexsort((np.arange(len(score)), -score, units))
+    starts = np.flatnonzero(np.diff(units[order], prepend=-1))
+    for rows in np.split(order, starts[1:]):
+        total = label[rows].sum()
+        if total > 0 and k < len(rows) <= SMALL_GROUP:
+            found.append(label[rows[:k]].sum() / total)
+    return float(np.mean(found)) if found else float("nan")
+
+
+def metrics(truth: Truth, score: Floats) -> dict[str, float]:
+    """All figures of one model; with sends, those of single offers are named `pair_…` and those of sends `send_…`."""
+    if truth.units is None or truth.groups is None:
+        return _figures(truth.label, score)
+    happened, said = units_of(truth.units, truth.label), any_of(truth.units, score)
+    group = np.zeros(len(happened), np.int64)
+    group[truth.units] = truth.groups
+    found = {f"pair_{name}": value for name, value in _figures(truth.label, score).items()}
+    found |= {f"send_{name}": value for name, value in _figures(happened, said).items()}
+    found["send_auroc_within"] = within_auroc(happened, said, group)
+    found[f"recall_at_{RECALL_AT}"] = recall_at(truth.label, score, truth.units, truth.groups)
+    return found
+
+
+def _figures(label: Floats, score: Floats) -> dict[str, float]:
+    return {
+        "auroc": auroc(label, score),
+        "pr_auc": pr_auc(label, score),
+        "log_loss": float(row_loss(label, score).mean()),
+        "brier": float(np.mean((score - label) ** 2)),
+        "ece": ece(label, score),
+        "lift_10": lift(label, score),
+        "rate": float(label.mean()),
+        "mean_score": float(score.mean()),
+    }
+
+
+# ---------------------------------------------------------------------------------------- intervals
+
+
+def draws(truth: Truth, resamples: int, seed: int) -> list[Floats]:
+    """Per resample how often each row counts: customers drawn with replacement."""
+    codes = np.unique(truth.customers, return_inverse=True)[1]
+    size = int(codes.max()) + 1
+    random = np.random.default_rng(seed)
+    return [
+        np.bincount(random.integers(0, size, size), minlength=size).astype(np.float64)[codes] for _ in range(resamples)
+    ]
+
+
+def interval(values: list[float]) -> Interval:
+    """The middle 95 %."""
+    known = np.array([value for value in values if value == value])
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def compared(
+    truth: Truth, scores: Mapping[str, Floats], rival: str, weights: list[Floats]
+) -> dict[str, dict[str, Interval]]:
+    """Per model the intervals of its AUROC and log loss, and of its gain over `rival` in both (above 0 is better)."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for name, score in scores.items():
+        by_weight, loss = auroc_by(truth.label, score), row_loss(truth.label, score)
+        found[name] = {
+            "auroc": [by_weight(weight) for weight in weights],
+            "log_loss": [float(weight @ loss / weight.sum()) for weight in weights],
+        }
+    told: dict[str, dict[str, Interval]] = {}
+    for name, one in found.items():
+        gains = zip(one["auroc"], found[rival]["auroc"], one["log_loss"], found[rival]["log_loss"], strict=True)
+        differences = [(mine - theirs, their_loss - my_loss) for mine, theirs, my_loss, their_loss in gains]
+        told[name] = {
+            "auroc": interval(one["auroc"]),
+            "log_loss": interval(one["log_loss"]),
+            "auroc_gain": interval([gain for gain, _ in differences]),
+            "log_loss_gain": interval([gain for _, gain in differences]),
+        }
+    return told
+
+
+def slices(truth: Truth, score: Floats, names: Mapping[str, np.ndarray], fewest: int = 30) -> list[dict[str, object]]:
+    """Per value of each name (segment, kind, channel): rows, rate, mean score, AUROC; small ones without AUROC."""
+    found: list[dict[str, object]] = []
+    for name, values in names.items():
+        for value in sorted(set(values.tolist())):
+            here = values == value
+            label, said = truth.label[here], score[here]
+            enough = min(label.sum(), len(label) - label.sum()) >= fewest
+            figures = {"rate": float(label.mean()), "mean_score": float(said.mean())}
+            figures["auroc"] = auroc(label, said) if enough else float("nan")
+            found.append({"slice": name, "value": value or "–", "rows": int(here.sum()), **figures})
+    return found

@@ -1,0 +1,176 @@
+"""The gate: families compete on the latest part of what is known, and the best must beat the best simple baseline.
+
+Everything here happens inside the training window. The winner is refitted on all of it; its calibration
+is what the time-ordered validation taught. If nothing beats the baseline outside the noise (95 % interval
+of the paired gain in AUROC, customers resampled), the baseline is taken: it is honest and it exists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.offer_index import Floats
+from training import evaluate
+from training.calibration import choose_calibration, describe
+from training.datasets import Dataset
+from training.evaluate import Interval, Truth
+from training.models import Fitted, fit
+from training.tasks import Settings, Task
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One competitor: its figures on the validation rows, with intervals, and whether it is a baseline."""
+
+    name: str
+    family: str
+    columns: tuple[str, ...]
+    baseline: bool
+    calibration: str
+    mapping: dict[str, Any]
+    scores: Floats
+    figures: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of the competition: the model to register, and everything that a reader may ask about it."""
+
+    fitted: Fitted
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+    rival: str
+    intervals: dict[str, dict[str, Interval]]
+    truth: Truth
+    slices: list[dict[str, object]]
+    split_at: float | None
+    train_rows: int
+
+    @property
+    def passed(self) -> bool:
+        return not self.chosen.baseline
+
+    def table(self) -> pd.DataFrame:
+        """The comparison, one row a competitor, the best first."""
+        rows = []
+        for candidate in self.candidates:
+            told = self.intervals[candidate.name]
+            rows.append(
+                {
+                    "model": candidate.name,
+                    "baseline": candidate.baseline,
+                    "chosen": candidate is self.chosen,
+                    "calibration": candidate.calibration,
+                    **candidate.figures,
+                    **{
+                        f"{name}_{end}": value
+                        for name, pair in told.items()
+                        for end, value in zip(("low", "high"), pair, strict=True)
+                    },
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+def choose(task: Task, data: Dataset, settings: Settings, progress: Progress = lambda *_: None) -> Verdict:
+    """Let the families and baselines compete on `data`, take the winner, and refit it on all of `data`."""
+    validating, split_at = validation(data, settings.validation_share)
+    learning, held = data.part(~validating), data.part(validating)
+    truth = truth_of(task, held)
+    entries = [(name, "logistic", columns, True) for name, columns in task.baselines.items()]
+    entries += [(family, family, task.columns, False) for family in settings.competing]
+    candidates = []
+    for step, (name, family, columns, baseline) in enumerate(entries):
+        progress(f"fitting {name}", step, len(entries) + 2)
+        candidates.append(_compete(task, name, family, columns, baseline, learning, held, truth, settings))
+    progress("comparing", len(entries), len(entries) + 2)
+    measure = "pair_auroc" if task.per_exposure else "auroc"
+    candidates.sort(key=lambda candidate: -candidate.figures[measure])
+    rival = next(candidate for candidate in candidates if candidate.baseline)
+    weights = evaluate.draws(truth, settings.resamples, settings.seed)
+    scores = {candidate.name: candidate.scores for candidate in candidates}
+    intervals = evaluate.compared(truth, scores, rival.name, weights)
+    better = [c for c in candidates if not c.baseline and intervals[c.name]["auroc_gain"][0] > 0.0]
+    chosen = better[0] if better else rival
+    progress(f"refitting {chosen.name}", len(entries) + 1, len(entries) + 2)
+    fitted = fit(chosen.family, task, chosen.columns, _columns(data, chosen.columns), data.label, settings)
+    names = {name: held.frame[name].fillna("").to_numpy(str) for name in _SLICES if name in held.frame}
+    progress("done", len(entries) + 2, len(entries) + 2)
+    return Verdict(
+        fitted=fitted.calibrated(chosen.mapping),
+        chosen=chosen,
+        candidates=tuple(candidates),
+        rival=rival.name,
+        intervals=intervals,
+        truth=truth,
+        slices=evaluate.slices(truth, chosen.scores, names),
+        split_at=split_at,
+        train_rows=len(learning.frame),
+    )
+
+
+_SLICES = ("segment", "kind", "channel")
+
+
+def _compete(
+    task: Task,
+    name: str,
+    family: str,
+    columns: tuple[str, ...],
+    baseline: bool,
+    learning: Dataset,
+    held: Dataset,
+    truth: Truth,
+    settings: Settings,
+) -> Candidate:
+    model = fit(family, task, columns, _columns(learning, columns), learning.label, settings)
+    raw = model.scorer.predict(_columns(held, columns))
+    kind, mapping, crossed = choose_calibration(raw, truth.label, truth.customers, truth.units)
+    label = f"{kind} ({describe(mapping)})"
+    return Candidate(name, family, columns, baseline, label, mapping, crossed, evaluate.metrics(truth, crossed))
+
+
+def truth_of(task: Task, data: Dataset) -> Truth:
+    frame = data.frame
+    customers = pd.factorize(frame["customer_id"])[0]
+    if not task.per_exposure:
+        return Truth(data.label, customers)
+    groups = frame["group"].fillna(frame["offer_id"])
+    units = frame.assign(group=groups).groupby(["customer_id", "group", "as_of"], sort=False).ngroup().to_numpy()
+    return Truth(data.label, customers, units, pd.factorize(groups)[0])
+
+
+def validation(data: Dataset, share: float) -> tuple[np.ndarray, float | None]:
+    """Which rows validate: the latest moments, about `share` of all customers and moments, and from when on.
+
+    With a single moment there is no later one: then a share of the customers, drawn by their id, and no time.
+    """
+    seen = data.frame[["customer_id", "as_of"]].drop_duplicates()
+    counts = seen.groupby("as_of").size()
+    label, moment = data.label, data.frame["as_of"].to_numpy()
+    best: tuple[float, float] | None = None
+    for start in counts.index[1:]:
+        here = moment >= start
+        if 0 < label[here].sum() < here.sum() and 0 < label[~here].sum() < (~here).sum():
+            off = abs(counts[counts.index >= start].sum() / counts.sum() - share)
+            best = min(best, (off, float(start))) if best else (off, float(start))
+    if best is not None:
+        return moment >= best[1], best[1]
+    from zlib import crc32
+
+    codes = np.array([crc32(customer_id.encode()) % 1_000 for customer_id in data.frame["customer_id"]])
+    return codes < math.ceil(1_000 * share), None
+
+
+def _columns(data: Dataset, names: tuple[str, ...]) -> Floats:
+    if names == data.columns:
+        return data.rows
+    return np.ascontiguousarray(data.rows[:, [data.columns.index(name) for name in names]])
