@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -158,16 +159,22 @@ class Affinity:
     def best_products(self, offer: Offer) -> Iterator[str]:
         """The offer's products: those bought before by decayed trips, then the others as the offer lists them."""
         row = self._index.row[offer.offer_id]
-        own: dict[str, float] = {}
-        if self.known:
-            source, target = self._pairs
-            for position in source[target == row].tolist():
-                if self._trips[position] > 0.0:
-                    own[self._index.names[self._bought[position]]] = float(self._trips[position])
-        yield from sorted(own, key=lambda product_id: (-own[product_id], product_id))
+        own = [product_id for _, product_id in sorted(self._own.get(row, ()))] if self.known else []
+        yield from own
         for product_id in self._index.listed[row]:
             if product_id not in own:
                 yield product_id
+
+    @cached_property
+    def _own(self) -> dict[int, list[tuple[float, str]]]:
+        """Per row of the index the offer's products bought before, each with its decayed trips, negated."""
+        source, target = self._pairs
+        found: dict[int, list[tuple[float, str]]] = {}
+        names, bought, trips = self._index.names, self._bought.tolist(), self._trips.tolist()
+        for position, row in zip(source.tolist(), target.tolist(), strict=True):
+            if trips[position] > 0.0:
+                found.setdefault(row, []).append((-trips[position], names[bought[position]]))
+        return found
 
 
 def affinities(profile: Profile | None, catalog: Catalog, as_of: float, offers: Sequence[Offer]) -> Floats:

@@ -138,7 +138,7 @@ class Intake:
 
     def _completed(self, event: Event) -> Event:
         """The event with what the catalog knows of its products or offer and the message does not say."""
-        return replace(event, body=commerce.completed(event.name, event.body, self._catalog))
+        return replace(event, body=commerce.completed(event.name, dict(event.body), self._catalog))
 
     # ------------------------------------------------------------------------------- the online store
 

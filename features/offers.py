@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from features.checked_yaml import Checked, FileProblem, OneOf, Problem, Text, Texts, as_text, parse
+from features.eligibility import problem_of
 from features.vocabulary import CHANNELS, OFFER_KINDS, PLACEMENTS, Offer, Value
 
 NAME = "offers.yaml"
@@ -82,6 +83,14 @@ class OfferEntry(Checked):
     @classmethod
     def _empty_is_absent(cls, value: Any, info: ValidationInfo) -> Any:
         return {} if value is None and info.field_name in ("treatments", "value") else () if value is None else value
+
+    @field_validator("eligibility")
+    @classmethod
+    def _a_condition(cls, eligibility: Any) -> Any:
+        problem = None if eligibility is None else problem_of(eligibility)
+        if problem is not None:
+            raise ValueError(f"holds no condition: {problem}")
+        return eligibility
 
     @field_validator("category")
     @classmethod

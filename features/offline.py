@@ -61,7 +61,9 @@ def part_path(workspace: Workspace, view: str, number: int) -> Path:
 
 def demand_built(workspace: Workspace) -> None:
     if not part_path(workspace, "profile", PARTS - 1).exists():
-        raise NotBuilt(f"`{workspace.offline}` holds no profiles as known at past moments; run `features build`")
+        raise NotBuilt(
+            f"`{workspace.offline}` holds no profiles as known at past moments; run `python -m features build`"
+        )
 
 
 class Part:

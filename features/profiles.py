@@ -93,7 +93,7 @@ def must_refold(profile: Profile, event: Event) -> bool:
     if event.key <= profile.key:
         return True
     if event.name == "Order Completed" and profile.state:
-        return event.body.get("order_id") in profile.state["corrected"]  # None is no order's id
+        return str(event.body.get("order_id") or "") in profile.state["corrected"]
     return _corrects(event)
 
 

@@ -106,7 +106,9 @@ class ProfileStore:
                 if not chunk:
                     break
             else:
-                raise StoreDown(f"the rows of customer `{chunk[0]}` do not belong together; run `features build`")
+                raise StoreDown(
+                    f"the rows of customer `{chunk[0]}` do not belong together; run `python -m features build`"
+                )
         return found
 
     def _read_whole(self, customer_ids: list[str], found: dict[str, ProfileNow]) -> list[str]:

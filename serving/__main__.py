@@ -126,6 +126,27 @@ def check_rulebook(file: Annotated[Path | None, typer.Argument(help="by default 
     print(f"{path.name}: {loaded.version} is fine")
 
 
+@book.command("test")
+def run_stories(file: Annotated[Path | None, typer.Argument(help="by default the workspace's own")] = None) -> None:
+    """Run the stories in the folder `cases` beside a rulebook, over the workspace's catalog."""
+    from features.catalog import load_catalog
+    from serving import golden, rulebook
+
+    path = file or open_workspace().file("rulebook.yaml")
+    try:
+        outcomes = list(golden.run(path.parent / "cases", load_catalog(open_workspace()), rulebook.load(path)))
+    except (FileProblem, OSError) as problem:
+        refuse(str(problem))
+    if not outcomes:
+        refuse(f"rulebook: no stories in `{path.parent / 'cases'}`; expected *.yaml files")
+    wrong = [outcome for outcome in outcomes if outcome.differences]
+    for outcome in wrong:
+        for difference in outcome.differences:
+            print(f"{outcome.story}: {difference}", file=sys.stderr)
+    print(f"{len(outcomes) - len(wrong)} of {len(outcomes)} stories end as they should")
+    raise typer.Exit(1 if wrong else 0)
+
+
 @app.command()
 def demo(port: Annotated[int, typer.Option(min=1, max=65535)] = 3000) -> None:
     """Serve on 127.0.0.1 and keep the demo's feeds running until Ctrl-C."""

@@ -28,6 +28,7 @@ from serving.decide import ENGINE_VERSION, Facts, Policy, answer, decide
 from serving.decision_log import DecisionLog
 from serving.problems import Problem, bad_input
 from serving.question import Question
+from serving.responses import accepted_by, responded
 from serving.schemas import DecideBatchRequest, DecideRequest, Refused, RespondRequest
 from serving.scoring import load_models
 from serving.versions import keep
@@ -177,46 +178,27 @@ class Engine:
     # --------------------------------------------------------------------------------------- events
 
     def ingest(self, messages: Sequence[Mapping[str, Any]], received_at: float, sent_at: str | None) -> list[Receipt]:
-        """Segment messages in, each stored, a duplicate, or refused with its reason."""
-        return self.intake.many([self._parsed(message, received_at, sent_at) for message in messages], received_at)
+        """Segment messages in, one receipt each: stored, a duplicate, or refused with its reason."""
+        parsed = [self._parsed(message, received_at, sent_at) for message in messages]
+        taken_up = [
+            accepted
+            for record in parsed
+            if not isinstance(record, EventProblem)
+            for accepted in accepted_by(record, self.log)
+        ]
+        return self.intake.many([*parsed, *taken_up], received_at)[: len(parsed)]
 
     def _parsed(
         self, message: Mapping[str, Any], received_at: float, sent_at: str | None
-    ) -> Mapping[str, Any] | EventProblem:
+    ) -> dict[str, Any] | EventProblem:
         try:
             return segment.parse(message, received_at, sent_at, self._hash)
         except EventProblem as problem:
             return problem
 
-    def respond(self, response: RespondRequest, now: float) -> dict[str, bool]:
-        """Take in what a customer did with an offer of a decision. Raises Problem where there is no such offer."""
-        record = self.log.find(response.decision_id)
-        if record is None:
-            raise Problem(
-                404, "not found", f"no decision `{response.decision_id[:80]}`; expected one answered by /decide"
-            )
-        shown = {offer["offer_id"]: offer["kind"] for offer in record["answer"]["offers"]}
-        if response.offer_id not in shown:
-            offered = ", ".join(f"`{offer_id}`" for offer_id in shown) or "none"
-            raise bad_input(
-                "offer_id", f"`{response.offer_id[:80]}` was not offered by this decision; expected one of: {offered}"
-            )
-        receipt = self.intake.one(
-            {
-                "message_id": f"response:{response.response_id}",
-                "name": "Offer Responded",
-                "occurred_at": now if response.occurred_at_s is None else response.occurred_at_s,
-                "user_id": record["answer"]["customer_id"],
-                "channel": record["answer"]["channel"],
-                "body": {
-                    "decision_id": response.decision_id,
-                    "offer_id": response.offer_id,
-                    "offer_kind": shown[response.offer_id],
-                    "response": response.kind,
-                },
-            },
-            now,
-        )
+    def respond(self, request: RespondRequest, now: float) -> dict[str, bool]:
+        """Take in what a customer did with an offer. Raises Problem where no such offer was made."""
+        receipt = self.intake.one(responded(request, self.log, now), now)
         if receipt.problem is not None:
             raise bad_input(receipt.problem.field, receipt.problem.problem)
         return {"recorded": True, "duplicate": receipt.duplicate}

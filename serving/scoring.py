@@ -15,20 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from features.affinity import AFFINITY_FEATURES, OFFER_FEATURES, Affinity, offer_features
+from features.affinity import Affinity, index_of
 from features.catalog import Catalog
+from features.pairs import PAIR_COLUMNS, pair_rows
 from features.profiles import FEATURES
 from features.scorer import Scorer
-from features.vocabulary import CHANNELS, PLACEMENTS, Offer
+from features.vocabulary import Offer
 from features.workspace import Workspace
 
 if TYPE_CHECKING:
     from serving.decide import Facts
 
 Matrix = npt.NDArray[np.float64]
-
-MOMENT_FEATURES = (*(f"channel_{name}" for name in CHANNELS), *(f"placement_{name}" for name in PLACEMENTS))
-PAIR_COLUMNS = (*FEATURES, *AFFINITY_FEATURES, *OFFER_FEATURES, *MOMENT_FEATURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +71,11 @@ class Models:
             return Scores([])
         if not facts.known:
             return Scores([self.propensity.scorer.population if self.propensity else None] * len(offers))
-        customer = np.array(list(features.values()))
-        churn = self.churn.predict(customer[np.newaxis, :])[0] if self.churn else None
+        churn = self.churn.predict(np.array([list(features.values())]))[0] if self.churn else None
         if self.propensity is None:
             return Scores([None] * len(offers), churn)
-        moment = [
-            float(f"channel_{facts.channel}" == m or f"placement_{facts.placement}" == m) for m in MOMENT_FEATURES
-        ]
-        rows = np.column_stack(
-            [
-                np.tile(customer, (len(offers), 1)),
-                affinity.matrix(offers),
-                offer_features(offers, catalog),
-                np.tile(moment, (len(offers), 1)),
-            ]
-        )
+        index = index_of(catalog)
+        rows = pair_rows(features.values(), affinity, index, offers, facts.channel, facts.placement)
         return Scores(list(self.propensity.predict(rows)), churn)
 
 

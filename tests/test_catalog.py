@@ -107,7 +107,7 @@ offers:
     markets: [no]
     valid_from: "2026-01-01T00:00:00+01:00"
     valid_until: 2026-02-01T00:00:00Z
-    eligibility: {minimum_orders: 2, share: 0.5, vip: true}
+    eligibility: {field: orders, operator: ">=", value: 2}
     exclusive_group: voucher
     value: {margin: 3, cost: 0.02, discount: 1.50}
     lever: 1.5
@@ -129,7 +129,7 @@ offers:
         markets=("no",),
         valid_from=1767222000.0,
         valid_until=1769904000.0,
-        eligibility={"minimum_orders": 2, "share": 0.5, "vip": True},
+        eligibility={"field": "orders", "operator": ">=", "value": 2},
         exclusive_group="voucher",
         value=Value(3.0, 0.02, 1.5),
         lever=1.5,

@@ -7,10 +7,12 @@ campaign that a customer was sent) there are metrics of sends too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
+from scipy.stats import rankdata
 
 from features.offer_index import Floats
 from training.calibration import any_of, units_of
@@ -41,28 +43,13 @@ class Truth:
         return Truth(self.label[chosen], self.customers[chosen], units, groups)
 
 
-def auroc(label: Floats, score: Floats, weight: Floats | None = None) -> float:
+def auroc(label: Floats, score: Floats) -> float:
     """P(a row with the event scores above one without); ties count half. NaN where one of the two is missing."""
-    return auroc_by(label, score)(np.ones(len(label)) if weight is None else weight)
-
-
-def auroc_by(label: Floats, score: Floats) -> Callable[[Floats], float]:
-    """AUROC as a function of the rows' weights, with the sorting done once."""
-    order = np.argsort(score, kind="stable")
-    ranked = score[order]
-    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] > ranked[:-1]])) if len(ranked) else np.empty(0, int)
-    yes = label[order]
-
-    def weighted(weight: Floats) -> float:
-        weight = weight[order]
-        positive, negative = float(weight @ yes), float(weight @ (1.0 - yes))
-        if positive <= 0.0 or negative <= 0.0:
-            return float("nan")
-        won = np.add.reduceat(weight * yes, starts)
-        lost = np.add.reduceat(weight * (1.0 - yes), starts)
-        return float(won @ (np.cumsum(lost) - 0.5 * lost)) / (positive * negative)
-
-    return weighted
+    positive, negative = float(label.sum()), float(len(label) - label.sum())
+    if not (positive > 0.0 and negative > 0.0):
+        return float("nan")
+    ranks = rankdata(score)
+    return float((ranks[label > 0.0].sum() - positive * (positive + 1.0) / 2.0) / (positive * negative))
 
 
 def pr_auc(label: Floats, score: Floats) -> float:
@@ -154,19 +141,20 @@ def _figures(label: Floats, score: Floats) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------- intervals
 
 
-def draws(truth: Truth, resamples: int, seed: int) -> list[Floats]:
-    """Per resample how often each row counts: customers drawn with replacement."""
-    codes = np.unique(truth.customers, return_inverse=True)[1]
-    size = int(codes.max()) + 1
+FINE_BINS = 2_000
+"""Scores are ranked this finely when customers are resampled; the figures themselves are exact."""
+
+
+def draws(customers: int, resamples: int, seed: int) -> Floats:
+    """Per resample how often each customer counts: drawn with replacement."""
     random = np.random.default_rng(seed)
-    return [
-        np.bincount(random.integers(0, size, size), minlength=size).astype(np.float64)[codes] for _ in range(resamples)
-    ]
+    drawn = [np.bincount(random.integers(0, customers, customers), minlength=customers) for _ in range(resamples)]
+    return np.array(drawn, np.float64)
 
 
-def interval(values: list[float]) -> Interval:
+def interval(values: Floats) -> Interval:
     """The middle 95 %."""
-    known = np.array([value for value in values if value == value])
+    known = values[~np.isnan(values)]
     if not len(known):
         return float("nan"), float("nan")
     low, high = np.quantile(known, [0.025, 0.975])
@@ -174,27 +162,38 @@ def interval(values: list[float]) -> Interval:
 
 
 def compared(
-    truth: Truth, scores: Mapping[str, Floats], rival: str, weights: list[Floats]
+    truth: Truth, scores: Mapping[str, Floats], rival: str, resamples: int, seed: int
 ) -> dict[str, dict[str, Interval]]:
     """Per model the intervals of its AUROC and log loss, and of its gain over `rival` in both (above 0 is better)."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for name, score in scores.items():
-        by_weight, loss = auroc_by(truth.label, score), row_loss(truth.label, score)
-        found[name] = {
-            "auroc": [by_weight(weight) for weight in weights],
-            "log_loss": [float(weight @ loss / weight.sum()) for weight in weights],
+    customers = np.unique(truth.customers, return_inverse=True)[1]
+    weights = draws(int(customers.max()) + 1, resamples, seed)
+    count = weights @ np.bincount(customers)
+    ranks = {name: _ranks(truth.label, score, customers, weights) for name, score in scores.items()}
+    losses = {
+        name: weights @ np.bincount(customers, row_loss(truth.label, score)) / count for name, score in scores.items()
+    }
+    return {
+        name: {
+            "auroc": interval(ranks[name]),
+            "log_loss": interval(losses[name]),
+            "auroc_gain": interval(ranks[name] - ranks[rival]),
+            "log_loss_gain": interval(losses[rival] - losses[name]),
         }
-    told: dict[str, dict[str, Interval]] = {}
-    for name, one in found.items():
-        gains = zip(one["auroc"], found[rival]["auroc"], one["log_loss"], found[rival]["log_loss"], strict=True)
-        differences = [(mine - theirs, their_loss - my_loss) for mine, theirs, my_loss, their_loss in gains]
-        told[name] = {
-            "auroc": interval(one["auroc"]),
-            "log_loss": interval(one["log_loss"]),
-            "auroc_gain": interval([gain for gain, _ in differences]),
-            "log_loss_gain": interval([gain for _, gain in differences]),
-        }
-    return told
+        for name in scores
+    }
+
+
+def _ranks(label: Floats, score: Floats, customers: np.ndarray, weights: Floats) -> Floats:
+    """The AUROC of each resample: rows with and without the event counted per customer and bin of the score."""
+    edges = np.unique(np.quantile(score, np.linspace(0.0, 1.0, FINE_BINS + 1), method="inverted_cdf"))
+    place = np.searchsorted(edges, score)
+    shape = (weights.shape[1], len(edges) + 1)
+    yes, no = (
+        weights @ sparse.csr_matrix((amount, (customers, place)), shape=shape) for amount in (label, 1.0 - label)
+    )
+    below = np.cumsum(no, axis=1) - 0.5 * no
+    pairs = yes.sum(axis=1) * no.sum(axis=1)
+    return np.divide((yes * below).sum(axis=1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0.0)
 
 
 def slices(truth: Truth, score: Floats, names: Mapping[str, np.ndarray], fewest: int = 30) -> list[dict[str, object]]:

@@ -20,7 +20,7 @@ from training import evaluate
 from training.calibration import choose_calibration, describe
 from training.datasets import Dataset
 from training.evaluate import Interval, Truth
-from training.models import Fitted, fit
+from training.models import Fitted, blended, fit
 from training.tasks import Settings, Task
 
 Progress = Callable[[str, int, int], None]
@@ -87,23 +87,28 @@ def choose(task: Task, data: Dataset, settings: Settings, progress: Progress = l
     truth = truth_of(task, held)
     entries = [(name, "logistic", columns, True) for name, columns in task.baselines.items()]
     entries += [(family, family, task.columns, False) for family in settings.competing]
-    candidates = []
+    steps, candidates, done = len(entries) + 2, [], dict[str, Fitted]()
     for step, (name, family, columns, baseline) in enumerate(entries):
-        progress(f"fitting {name}", step, len(entries) + 2)
-        candidates.append(_compete(task, name, family, columns, baseline, learning, held, truth, settings))
-    progress("comparing", len(entries), len(entries) + 2)
+        progress(f"fitting {name}", step, steps)
+        if family == "blend" and {"lightgbm", "logistic"} <= done.keys():
+            model = blended(done["lightgbm"], done["logistic"], settings)
+        else:
+            model = fit(family, task, columns, _columns(learning, columns), learning.label, settings)
+        if not baseline:
+            done[family] = model
+        candidates.append(_judged(name, baseline, model, _columns(held, columns), truth))
+    progress("comparing", len(entries), steps)
     measure = "pair_auroc" if task.per_exposure else "auroc"
     candidates.sort(key=lambda candidate: -candidate.figures[measure])
     rival = next(candidate for candidate in candidates if candidate.baseline)
-    weights = evaluate.draws(truth, settings.resamples, settings.seed)
     scores = {candidate.name: candidate.scores for candidate in candidates}
-    intervals = evaluate.compared(truth, scores, rival.name, weights)
+    intervals = evaluate.compared(truth, scores, rival.name, settings.resamples, settings.seed)
     better = [c for c in candidates if not c.baseline and intervals[c.name]["auroc_gain"][0] > 0.0]
     chosen = better[0] if better else rival
-    progress(f"refitting {chosen.name}", len(entries) + 1, len(entries) + 2)
+    progress(f"refitting {chosen.name}", steps - 1, steps)
     fitted = fit(chosen.family, task, chosen.columns, _columns(data, chosen.columns), data.label, settings)
     names = {name: held.frame[name].fillna("").to_numpy(str) for name in _SLICES if name in held.frame}
-    progress("done", len(entries) + 2, len(entries) + 2)
+    progress("done", len(entries) + 2, steps)
     return Verdict(
         fitted=fitted.calibrated(chosen.mapping),
         chosen=chosen,
@@ -120,21 +125,11 @@ def choose(task: Task, data: Dataset, settings: Settings, progress: Progress = l
 _SLICES = ("segment", "kind", "channel")
 
 
-def _compete(
-    task: Task,
-    name: str,
-    family: str,
-    columns: tuple[str, ...],
-    baseline: bool,
-    learning: Dataset,
-    held: Dataset,
-    truth: Truth,
-    settings: Settings,
-) -> Candidate:
-    model = fit(family, task, columns, _columns(learning, columns), learning.label, settings)
-    raw = model.scorer.predict(_columns(held, columns))
+def _judged(name: str, baseline: bool, model: Fitted, rows: Floats, truth: Truth) -> Candidate:
+    raw = model.scorer.predict(rows)
     kind, mapping, crossed = choose_calibration(raw, truth.label, truth.customers, truth.units)
     label = f"{kind} ({describe(mapping)})"
+    family, columns = model.content["family"], tuple(model.content["columns"])
     return Candidate(name, family, columns, baseline, label, mapping, crossed, evaluate.metrics(truth, crossed))
 
 

@@ -1,0 +1,73 @@
+"""What a customer did with an offer: from `/respond`, and from an order that carries a decision's id.
+
+Both become an `Offer Responded` event, which profiles and labels read. The record of the decision says
+who it was for and what it offered; nothing else is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from features.identity import ANONYMOUS
+from serving.decision_log import DecisionLog
+from serving.problems import bad_input, not_found, shown
+from serving.schemas import RespondRequest
+
+
+def responded(request: RespondRequest, log: DecisionLog, now: float) -> dict[str, Any]:
+    """The event that `/respond` asks for. Raises Problem where no such decision or offer was answered."""
+    record = log.find(request.decision_id)
+    if record is None:
+        raise not_found(f"no decision {shown(request.decision_id)}; expected one answered by /decide")
+    if request.occurred_at_s is not None and request.occurred_at_s > now:
+        raise bad_input(
+            "occurred_at", f"{shown(request.occurred_at)} is in the future; expected a past time"
+        )
+    offered = {offer["offer_id"]: offer for offer in record["answer"]["offers"]}
+    if request.offer_id not in offered:
+        known = ", ".join(f"`{offer_id}`" for offer_id in offered) or "none"
+        raise bad_input(
+            "offer_id", f"{shown(request.offer_id)} was not offered by it; expected one of {known}"
+        )
+    at = now if request.occurred_at_s is None else request.occurred_at_s
+    return _event(f"response:{request.response_id}", record, offered[request.offer_id], request.kind, at)
+
+
+def accepted_by(order: Mapping[str, Any], log: DecisionLog) -> Iterator[dict[str, Any]]:
+    """The offers of its decision that an order's record takes up: those whose shown product it holds."""
+    body = order["body"]
+    if order["name"] != "Order Completed" or not isinstance(body.get("decision_id"), str):
+        return
+    record = log.find(body["decision_id"])
+    if record is None or record["answer"]["customer_id"] not in (
+        order["user_id"],
+        f"{ANONYMOUS}{order['anonymous_id']}",
+    ):
+        return
+    bought = {line["product_id"] for line in body.get("products") or () if isinstance(line, Mapping)}
+    for offer in record["answer"]["offers"]:
+        if offer["product_id"] in bought:
+            message_id = f"{order['message_id']}:accepted:{offer['rank']}"
+            yield _event(message_id, record, offer, "accepted", order["occurred_at"])
+
+
+def _event(
+    message_id: str, record: Mapping[str, Any], offer: Mapping[str, Any], response: str, at: float
+) -> dict[str, Any]:
+    customer_id = record["answer"]["customer_id"]
+    anonymous = customer_id.startswith(ANONYMOUS)
+    return {
+        "message_id": message_id,
+        "name": "Offer Responded",
+        "occurred_at": at,
+        "user_id": None if anonymous else customer_id,
+        "anonymous_id": customer_id.removeprefix(ANONYMOUS) if anonymous else None,
+        "channel": record["answer"]["channel"],
+        "body": {
+            "decision_id": record["decision_id"],
+            "offer_id": offer["offer_id"],
+            "offer_kind": offer["kind"],
+            "response": response,
+        },
+    }
