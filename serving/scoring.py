@@ -8,6 +8,7 @@ offer, the offer's own features, and flags for channel and placement; a model ta
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from serving.decide import Facts
 
 Matrix = npt.NDArray[np.float64]
+COLUMNS: Mapping[str, Sequence[str]] = {"propensity": PAIR_COLUMNS, "churn": tuple(FEATURES)}
+"""The columns of the rows that each task is scored on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +85,43 @@ class Models:
 def load_models(workspace: Workspace) -> Models:
     """The champions that the pointer files of the workspace name."""
     return Models(
-        propensity=_load(workspace, "propensity", PAIR_COLUMNS),
-        churn=_load(workspace, "churn", tuple(FEATURES)),
+        propensity=_load(workspace, "propensity"),
+        churn=_load(workspace, "churn"),
     )
 
 
-def _load(workspace: Workspace, task: str, columns: Sequence[str]) -> Model | None:
+def load_version(workspace: Workspace, task: str, version: str | None) -> Model | None:
+    """The model of that version in the registry, from the copies in the Bento store; None for None.
+
+    Raises FileNotFoundError where no copy is kept.
+    """
+    if version is None:
+        return None
+    bentoml = _bentoml(workspace)
+    for model in bentoml.models.list():
+        if model.info.labels.get("task") == task and model.info.labels.get("version") == version:
+            return _opened(version, model.path, task)
+    raise FileNotFoundError(f"{task} model of version `{version}` is missing; expected its copy in the Bento store")
+
+
+def _load(workspace: Workspace, task: str) -> Model | None:
     pointer = read_pointer(workspace, task)
     if pointer is None:
         return None
-    import bentoml  # takes seconds; a workspace without models needs none
+    return _opened(str(pointer["version"]), _bentoml(workspace).models.get(pointer["tag"]).path, task)
 
-    scorer = Scorer.load(bentoml.models.get(pointer["tag"]).path)
-    return Model(str(pointer["version"]), scorer, scorer.positions(columns))
+
+def _opened(version: str, folder: str, task: str) -> Model:
+    scorer = Scorer.load(folder)
+    return Model(version, scorer, scorer.positions(COLUMNS[task]))
+
+
+def _bentoml(workspace: Workspace) -> Any:
+    """BentoML over this workspace's store. It takes seconds; a workspace without models needs none of it."""
+    os.environ["BENTOML_HOME"] = workspace.environment()["BENTOML_HOME"]
+    import bentoml
+
+    return bentoml
 
 
 def read_pointer(workspace: Workspace, task: str) -> Mapping[str, Any] | None:

@@ -65,9 +65,7 @@ def match(sales: pd.DataFrame, cancelled: pd.DataFrame) -> list[Cancellation]:
             order_id = purchase.order_id if purchase else None
             corrected = purchase is not None and at - purchase.at <= WITHIN_S
             meaning = CORRECTED if corrected else RETURNED
-            this = found.setdefault(
-                (invoice, order_id), Cancellation(invoice, order_id, customer_id, at, meaning)
-            )
+            this = found.setdefault((invoice, order_id), Cancellation(invoice, order_id, customer_id, at, meaning))
             this.lines.append(Line(product_id, units, price))
             if order_id is not None:
                 left[order_id] -= units

@@ -29,6 +29,7 @@ from features.workspace import Workspace
 
 __all__ = ["count_events", "events", "ingest", "renew"]
 
+SOURCE = "completejourney"
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
 
@@ -47,7 +48,7 @@ def ingest(
     journey = read(published)
     del published
     progress("reading Complete Journey", 2, 2)
-    before = files.remembered(workspace)
+    before = files.remembered(workspace, SOURCE)
     shift_s = float(math.floor(ending - journey.ends_at)) if ending is not None else 0.0
     if before is not None:
         shift_s = before.shift_s  # events that are stored keep their times, and so must the offers
@@ -56,7 +57,7 @@ def ingest(
     offers = made_up.offers(journey)
     still_open = made_up.open_at_the_end(journey, offers)
     remaining = {offer.offer_id: offer.valid_until - journey.ends_at for offer in still_open}
-    written = files.Written(shift_s, before.sha256 if before else {}, remaining, before.renewed_at if before else None)
+    written = files.after(before, SOURCE, shift_s, remaining)
     products, places = made_up.products(journey), made_up.locations(journey.stores)
     ended = [offer for offer in offers if offer.valid_until < journey.ends_at]
     current = [offer for offer in offers if offer.valid_until >= journey.ends_at]
@@ -84,7 +85,7 @@ def ingest(
     stream = chain(events(journey, shift_s), made_up.stock_events(shelves, ends_at))
     counts = append_history(database.connect(workspace), stream, advance)
     return {
-        "source": "completejourney",
+        "source": SOURCE,
         "lines": {"published": lines, "kept": len(journey.lines), "dropped": journey.dropped},
         "events": named,
         "stored": counts.stored,

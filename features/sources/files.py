@@ -1,8 +1,9 @@
 """The catalog files that a source writes into a workspace, and what it remembers of them.
 
-A file that somebody changed since we wrote it is theirs and is left alone. What was written is remembered
-beside the files in `completejourney.json`: their hashes, by how much times were shifted, and how long
-each offer that was open at the data's end was open still; by that, `renew` keeps a demo's offers open.
+A file that somebody changed since we wrote it is theirs and is left alone, and so is another source's. What
+was written is remembered beside the files, in `completejourney.json` or `onlineretail.json`: their hashes, by
+how much times were shifted, and how long each offer that was open at the data's end was open still; by that,
+`renew` keeps a demo's offers open.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from features.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Written", "offers_text", "parquet", "remember", "remembered", "renew", "write_ours"]
+__all__ = ["Written", "after", "offers_text", "parquet", "remember", "remembered", "renew", "write_ours"]
 
-MEMORY = "completejourney.json"
+SOURCES = ("completejourney", "onlineretail")
 OFFERS = "offers.yaml"
 ENDED = "offers_ended.yaml"
 LEAST_OPEN_S = 7 * DAY_S
@@ -48,22 +49,30 @@ offers:
 class Written:
     """What a source wrote into a workspace."""
 
+    source: str
     shift_s: float
     sha256: dict[str, list[str]] = field(default_factory=dict)
     remaining_s: dict[str, float] = field(default_factory=dict)
     renewed_at: float | None = None
 
 
-def remembered(workspace: Workspace) -> Written | None:
-    """What was written before; None in a workspace without it."""
+def remembered(workspace: Workspace, source: str) -> Written | None:
+    """What `source` wrote before; None in a workspace without it."""
     try:
-        return Written(**orjson.loads((workspace.home / MEMORY).read_bytes()))
+        return Written(**{"source": source, **orjson.loads((workspace.home / f"{source}.json").read_bytes())})
     except FileNotFoundError:
         return None
 
 
+def after(before: Written | None, source: str, shift_s: float, remaining_s: dict[str, float]) -> Written:
+    """What `source` is about to write, with what it remembers of the last time."""
+    if before is None:
+        return Written(source, shift_s, {}, remaining_s)
+    return replace(before, shift_s=shift_s, remaining_s=remaining_s)
+
+
 def remember(workspace: Workspace, written: Written) -> None:
-    _replace(workspace.home / MEMORY, orjson.dumps(asdict(written), option=orjson.OPT_INDENT_2))
+    _replace(workspace.home / f"{written.source}.json", orjson.dumps(asdict(written), option=orjson.OPT_INDENT_2))
 
 
 def write_ours(workspace: Workspace, written: Written, contents: Mapping[str, bytes]) -> list[str]:
@@ -96,10 +105,12 @@ def renew(workspace: Workspace, now: float) -> int:
 
     At least for a week. Returns how many; 0 where offers.yaml is somebody's own or not there.
     """
-    written, path = remembered(workspace), workspace.home / OFFERS
-    if written is None or not path.exists() or not _ours(workspace, written, OFFERS):
+    path = workspace.home / OFFERS
+    known = [written for source in SOURCES if (written := remembered(workspace, source))]
+    writer = next((written for written in known if path.exists() and _ours(workspace, written, OFFERS)), None)
+    if writer is None:
         return 0
-    written = replace(written, renewed_at=now)
+    written = replace(writer, renewed_at=now)
     renewed = renewed_text(path.read_text(encoding="utf-8"), written).encode()
     remember(workspace, _with(written, {OFFERS: renewed}))
     _replace(path, renewed)

@@ -26,7 +26,19 @@ import pandas as pd
 from features.sources.journey import ZONE, Journey
 from features.vocabulary import DAY_S, ONLINE, Event, Offer, Value
 
-__all__ = ["cross_sells", "locations", "offers", "open_at_the_end", "products", "stock_events", "stock_levels"]
+__all__ = [
+    "CROSS_SELLS",
+    "best_sellers",
+    "cross_sell",
+    "cross_sells",
+    "locations",
+    "offers",
+    "open_at_the_end",
+    "products",
+    "readable",
+    "stock_events",
+    "stock_levels",
+]
 
 MARGIN = 0.25
 WEEKS = 8
@@ -163,26 +175,33 @@ def _promotions(journey: Journey) -> list[Offer]:
 def cross_sells(journey: Journey) -> list[Offer]:
     """The best sellers of the last weeks, one product each, spread over categories."""
     about = journey.products[["price", "product_category", "product_type", "department"]]
-    sold = _recent(journey).groupby("product_id")["basket_id"].nunique().rename("trips").reset_index()
+    sold = best_sellers(journey.lines, "basket_id", journey.ends_at)
     sold = sold.join(about, on="product_id").dropna(subset=["product_category"])
     sold = sold[~sold["product_category"].isin(NOT_ADVERTISED) & ~sold["department"].isin(NO_GOODS)]
-    sold = sold[sold["price"] > 0].sort_values(["trips", "product_id"], ascending=[False, True])
-    best = sold.groupby("product_category", sort=False).head(PER_CATEGORY).head(CROSS_SELLS)
-    found = []
-    for row in best.itertuples(index=False):
-        what = named(row.product_type, row.product_category)
-        found.append(
-            Offer(
-                offer_id=f"cross-sell-{row.product_id}",
-                kind="cross_sell",
-                product_ids=(str(row.product_id),),
-                valid_from=journey.ends_at - HALF_YEAR_DAYS * DAY_S,
-                valid_until=journey.ends_at + HALF_YEAR_DAYS * DAY_S,
-                value=Value(margin=round(MARGIN * row.price, 2)),
-                treatments=_treatments(f"How about {what}?", "Often bought in these weeks. A made-up offer."),
-            )
-        )
-    return found
+    best = sold[sold["price"] > 0].groupby("product_category", sort=False).head(PER_CATEGORY).head(CROSS_SELLS)
+    return [
+        cross_sell(str(row.product_id), named(row.product_type, row.product_category), row.price, journey.ends_at)
+        for row in best.itertuples(index=False)
+    ]
+
+
+def best_sellers(lines: pd.DataFrame, order: str, ends_at: float) -> pd.DataFrame:
+    """The products of the last weeks with the `trips` that they were bought on, the most first."""
+    trips = _recent(lines, ends_at).groupby("product_id")[order].nunique().rename("trips").reset_index()
+    return trips.sort_values(["trips", "product_id"], ascending=[False, True], ignore_index=True)
+
+
+def cross_sell(product_id: str, what: str, price: float, ends_at: float) -> Offer:
+    """A made-up offer of one product, open for half a year before and after the data's end."""
+    return Offer(
+        offer_id=f"cross-sell-{product_id}",
+        kind="cross_sell",
+        product_ids=(product_id,),
+        valid_from=ends_at - HALF_YEAR_DAYS * DAY_S,
+        valid_until=ends_at + HALF_YEAR_DAYS * DAY_S,
+        value=Value(margin=round(MARGIN * price, 2)),
+        treatments=_treatments(f"How about {what}?", "Often bought in these weeks. A made-up offer."),
+    )
 
 
 def _treatments(title: str, body: str) -> dict[str, dict[str, str]]:
@@ -196,7 +215,7 @@ def _treatments(title: str, body: str) -> dict[str, dict[str, str]]:
 
 
 def locations(stores: list[int]) -> pd.DataFrame:
-    """The rows of locations.parquet: `online`, and every shop at a place of its own."""
+    """The rows of locations.parquet: `online`, and every one of `stores` at a place of its own."""
     rows = [(ONLINE, "online", "Online", None, None, None, None), *map(_shop, stores)]
     columns = ["location_id", "kind", "name", "market", "latitude", "longitude", "timezone"]
     return pd.DataFrame(rows, columns=columns)
@@ -210,8 +229,8 @@ def _shop(store_id: int) -> tuple[str, str, str, str, float, float, str]:
     return (str(store_id), "shop", f"Store {store_id} (place made up)", market, *place, ZONE)
 
 
-def _recent(journey: Journey) -> pd.DataFrame:
-    return journey.lines[journey.lines["at"] > journey.ends_at - WEEKS * 7 * DAY_S]
+def _recent(lines: pd.DataFrame, ends_at: float) -> pd.DataFrame:
+    return lines[lines["at"] > ends_at - WEEKS * 7 * DAY_S]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +244,7 @@ class Shelf:
 
 def stock_levels(journey: Journey, found: list[Offer]) -> list[Shelf]:
     """Online all that was sold lately or is on offer; in a shop what is on offer and was sold there lately."""
-    lately = _recent(journey)
+    lately = _recent(journey.lines, journey.ends_at)
     offered = {int(product_id) for offer in open_at_the_end(journey, found) for product_id in offer.product_ids}
     sold = set(journey.products.index[journey.products["baskets"] > 0])
     units = lately.groupby("product_id")["quantity"].sum().to_dict()

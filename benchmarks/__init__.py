@@ -1,0 +1,1 @@
+"""What Onestory costs, measured side by side with what a user would otherwise have. `make bench` prints the table."""

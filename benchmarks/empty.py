@@ -1,0 +1,24 @@
+"""The floor: an endpoint with the schemas and settings of ours that decides nothing, for `bentoml serve benchmarks.empty:Empty`."""
+
+from __future__ import annotations
+
+import bentoml
+import orjson
+from starlette.responses import Response
+
+from serving.answers import Decision
+from serving.schemas import DecideRequest
+
+ANSWER = orjson.dumps({"decision_id": "", "customer_id": "", "offers": []})
+
+
+@bentoml.service(
+    http={"host": "127.0.0.1"},
+    logging={"access": {"enabled": False}},
+    metrics={"enabled": False},
+    tracing={"excluded_urls": ".*"},
+)
+class Empty:
+    @bentoml.api(input_spec=DecideRequest, output_spec=Decision)
+    async def decide(self, request: DecideRequest, /) -> Response:
+        return Response(ANSWER, media_type="application/json")

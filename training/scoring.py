@@ -1,0 +1,92 @@
+"""Scores of a registered model for customers or pairs, as known at a moment: reading the question, asking the model.
+
+The same features and the same scorer as in serving. Which model is asked is the caller's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from features.catalog import load_catalog
+from features.offers import moment
+from features.scorer import Scorer
+from features.sentences import suggestion
+from features.store import ProfileStore
+from features.vocabulary import CHANNELS, PLACEMENTS
+from features.workspace import Workspace
+from training import datasets
+from training.tasks import Task
+
+Progress = Callable[[str, int, int], None]
+
+
+class BadPairs(ValueError):
+    """A file of pairs that cannot be scored, in one sentence."""
+
+
+def score_customers(
+    workspace: Workspace, store: ProfileStore, task: Task, scorer: Scorer, as_of: float
+) -> pd.DataFrame:
+    """customer_id and score of every customer known at `as_of`; the population's rate for those of whom nothing is."""
+    frame = pd.DataFrame({"customer_id": datasets.customers(workspace, as_of)}, dtype=object).assign(as_of=as_of)
+    if not len(frame):
+        return pd.DataFrame({"customer_id": pd.Series([], dtype=object), "score": np.empty(0)})
+    rows = datasets.customer_features(store, frame, scorer.columns, task.service)
+    unknown = np.isnan(rows).all(axis=1)
+    scores = np.where(unknown, scorer.population, scorer.predict(rows))
+    return frame[["customer_id"]].assign(score=scores)
+
+
+def score_pairs(
+    workspace: Workspace, store: ProfileStore, scorer: Scorer, pairs: pd.DataFrame, progress: Progress = lambda *_: None
+) -> pd.DataFrame:
+    """`pairs` with a `score` each, profiles as known at each `as_of`; the population's rate for unknown customers."""
+    catalog = load_catalog(workspace, ended=True)
+    asked = checked(pairs)
+    for offer_id in asked["offer_id"].unique():
+        if offer_id not in catalog.offers:
+            raise BadPairs(f"unknown offer `{offer_id}`; {suggestion(offer_id, catalog.offers)}")
+    rows, segments = datasets.pair_features(store, catalog, asked, scorer.columns, progress)
+    scores = np.where(segments == "", scorer.population, scorer.predict(rows))
+    return pairs.assign(score=scores)
+
+
+def read_pairs(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:
+        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "no parquet file"
+        raise BadPairs(f"cannot read `{path}`: {reason}; expected a parquet file of pairs") from error
+
+
+def checked(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs with ids as texts, `as_of` in epoch seconds, channel and placement known or empty."""
+    for name in ("customer_id", "offer_id", "as_of"):
+        if name not in pairs:
+            raise BadPairs(f"column `{name}` is missing; expected customer_id, offer_id, as_of[, channel, placement]")
+    made = {name: [str(value) for value in pairs[name]] for name in ("customer_id", "offer_id")}
+    frame = pd.DataFrame(made, dtype=object).assign(as_of=[_moment(value) for value in pairs["as_of"]])
+    for name, known in (("channel", CHANNELS), ("placement", tuple(PLACEMENTS))):
+        values = [
+            None if value is None or value != value or value == "" else str(value) for value in pairs.get(name, [])
+        ]
+        for value in {value for value in values if value is not None and value not in known}:
+            raise BadPairs(f"unknown {name} `{value}`; {suggestion(value, known)}")
+        frame[name] = pd.Series(values or [None] * len(frame), dtype=object)
+    return frame
+
+
+def _moment(value: object) -> float:
+    if isinstance(value, pd.Timestamp):
+        utc = value.tz_localize("UTC") if value.tzinfo is None else value
+        return float(utc.timestamp())
+    if isinstance(value, int | float | np.number) and np.isfinite(float(value)):
+        return float(value)
+    try:
+        return moment(value)
+    except ValueError as error:
+        raise BadPairs(f"as_of {error}") from error
