@@ -49,7 +49,7 @@ def main() -> int:
             "/v1/track, one order": track,
         }
         times: dict[str, list[list[float]]] = {name: [] for name in calls}
-        for name, call in calls.items():
+        for call in calls.values():
             for _ in range(30):
                 call()
         for number_of_round in range(ROUNDS):

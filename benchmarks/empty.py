@@ -1,4 +1,4 @@
-"""The floor: an endpoint with the schemas and settings of ours that decides nothing, for `bentoml serve benchmarks.empty:Empty`."""
+"""The floor: an endpoint of our schemas and settings that decides nothing, for `bentoml serve`."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,7 @@ class Affinity:
     def _read(self, profile: Profile) -> None:
         index, as_of, code_of = self._index, self._as_of, self._index.entry_code
         entries = list(profile.items.values())
-        codes = np.fromiter((code_of.get(key, -1) for key in profile.items), np.int64, len(entries))
+        codes = np.fromiter(map(code_of.get, profile.items, repeat(-1)), np.int64, len(entries))
         order = np.argsort(codes, kind="stable")
         order = order[np.searchsorted(codes[order], 0) :]  # an entry that the catalog does not know has code -1
         codes = codes[order]

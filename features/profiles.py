@@ -137,7 +137,7 @@ def _settled(events: list[Event]) -> Iterable[Event]:
         if event.name == "Order Completed" and order_id in cancelled:
             event = replace(event, name="Order Void")
         elif _corrects(event):
-            body = {**event.body, "products": orders.get(order_id, []), "corrects": order_id}
+            body = {**event.body, "products": orders.get(order_id or "", []), "corrects": order_id}
             event = replace(event, body=body)
         yield event
 

@@ -1,7 +1,7 @@
 """Among what is open: which offers, in which order, and with what probability.
 
 priority = propensity × context weight × value × lever. Offers are taken rank by rank from those not
-yet masked (the same exclusive group, too many of one category). With exploration ε the best is taken
+yet masked (the same product, the same exclusive group, too many of one category). With exploration ε the best is taken
 with probability 1 − ε and any of the rest of the unmasked set uniformly otherwise; the draw is a hash of
 the decision's seed, so the same decision draws the same. `selection_probability` is P(this offer at this
 rank | the screened set, the offers above it); it is 1.0 while nothing is explored.
@@ -61,6 +61,8 @@ def rank(scored: Sequence[Scored], book: Arbitration, limit: int, seed: str) -> 
         position, probability = _draw(len(left), book.exploration, f"{seed}:{len(shown)}")
         chosen = left.pop(position)
         shown.append(Ranked(chosen, probability))
+        if chosen.product_id is not None:
+            left = [s for s in left if s.product_id != chosen.product_id]
         group = chosen.offer.exclusive_group
         if group:
             excluded += [(s, chosen.offer.offer_id) for s in left if s.offer.exclusive_group == group]

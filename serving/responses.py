@@ -21,15 +21,11 @@ def responded(request: RespondRequest, log: DecisionLog, now: float) -> dict[str
     if record is None:
         raise not_found(f"no decision {shown(request.decision_id)}; expected one answered by /decide")
     if request.occurred_at_s is not None and request.occurred_at_s > now:
-        raise bad_input(
-            "occurred_at", f"{shown(request.occurred_at)} is in the future; expected a past time"
-        )
+        raise bad_input("occurred_at", f"{shown(request.occurred_at)} is in the future; expected a past time")
     offered = {offer["offer_id"]: offer for offer in record["answer"]["offers"]}
     if request.offer_id not in offered:
         known = ", ".join(f"`{offer_id}`" for offer_id in offered) or "none"
-        raise bad_input(
-            "offer_id", f"{shown(request.offer_id)} was not offered by it; expected one of {known}"
-        )
+        raise bad_input("offer_id", f"{shown(request.offer_id)} was not offered by it; expected one of {known}")
     at = now if request.occurred_at_s is None else request.occurred_at_s
     return _event(f"response:{request.response_id}", record, offered[request.offer_id], request.kind, at)
 

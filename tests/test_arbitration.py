@@ -48,6 +48,13 @@ def test_a_category_fills_at_most_its_share():
     assert shown(rank([*many, scored("z", value=0.1)], Arbitration(per_category=2), 5, "s")) == ["a", "b", "z"]
 
 
+def test_a_product_is_shown_once_however_many_offers_it_has():
+    twice = [
+        Scored(Offer(name, "promotion"), "milk", None, 0.1, value, 1.0) for name, value in (("a", 1.0), ("b", 2.0))
+    ]
+    assert shown(rank([*twice, scored("c", value=0.5)], Arbitration(), 3, "s")) == ["b", "c"]
+
+
 def test_nothing_explored_means_certainty():
     ranking = rank([scored("a"), scored("b")], Arbitration(), 2, "s")
     assert [r.selection_probability for r in ranking.shown] == [1.0, 1.0]

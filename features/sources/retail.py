@@ -6,7 +6,8 @@ adjustments, vouchers: whatever does not start with five digits); lines whose qu
 is sales, and cancellations: the invoices that start with `C`. What a cancellation means is the business
 of `cancellations`; what becomes of all of it, of `onlineretail`.
 
-The times have no zone and are taken as UTC. A few invoices were written over two minutes: the first counts.
+The times have no zone and are taken as UTC. A few invoices were written over two minutes: the last one counts, for
+only then was the order complete.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from features.sources import SourceProblem
@@ -59,9 +61,9 @@ def read(published: pd.DataFrame) -> Retail:
     lines = pd.DataFrame(
         {
             "invoice": _text(lines["invoice"]),
-            "customer_id": _text(lines["customer_id"]).str.replace(r"\.0$", "", regex=True),
+            "customer_id": _text(lines["customer_id"]),
             "product_id": _text(lines["stock_code"]),
-            "name": _text(lines["description"]).str.split().str.join(" "),
+            "name": _text(lines["description"]),
             "quantity": lines["quantity"],
             "price": lines["unit_price"],
             "at": pd.to_datetime(lines["invoice_ts"], utc=True).dt.tz_localize(None).astype("datetime64[s]"),
@@ -72,18 +74,18 @@ def read(published: pd.DataFrame) -> Retail:
         dropped[reason] = int((~keep).sum())
         return lines[keep]
 
-    lines = kept("no product", lines["product_id"].str.match(PRODUCT_CODE).fillna(False).astype(bool))
+    lines = kept("no product", lines["product_id"].str.match(PRODUCT_CODE, na=False))
     back = lines["invoice"].str.startswith("C")
     lines = kept("write-off", lines["quantity"].where(~back, -lines["quantity"]) > 0)
     lines = kept("no price", lines["price"] > 0)
     goods = _products(lines)
-    lines = kept("no customer", lines["customer_id"].fillna("") != "")
+    lines = kept("no customer", lines["customer_id"].notna())
     if lines.empty:
         raise SourceProblem("no line of the file is a customer's; expected sales with `customer_id` and `stock_code`")
     lines = lines.assign(
         order_id=_order_ids(lines), quantity=lines["quantity"].abs().astype("int64"), price=lines["price"].astype(float)
     )
-    at = lines.groupby("order_id")["at"].transform("min").astype("int64")
+    at = lines.groupby("order_id")["at"].transform("max").astype("int64")
     lines = lines.assign(at=at).sort_values(["at", "order_id"], kind="stable", ignore_index=True)
     back = lines["invoice"].str.startswith("C")
     columns = ["order_id", "customer_id", "product_id", "quantity", "price", "at"]
@@ -98,10 +100,10 @@ def read(published: pd.DataFrame) -> Retail:
 
 
 def _text(column: pd.Series) -> pd.Series:
-    """As text without white space around it: of few different values, each is made once."""
+    """As text with single spaces, None where there is none; an id that came as a float is a whole number."""
     codes, values = pd.factorize(column)
-    texts = pd.Series([*pd.Series(values).astype(str).str.strip(), None], dtype=object)
-    return pd.Series(texts.to_numpy()[codes], index=column.index)
+    texts = [" ".join(str(value).split()).removesuffix(".0") or None for value in values]
+    return pd.Series(np.array([*texts, None], dtype=object)[codes], index=column.index)
 
 
 def _order_ids(lines: pd.DataFrame) -> pd.Series:
@@ -121,6 +123,5 @@ def _products(lines: pd.DataFrame) -> pd.DataFrame:
     counts = counts.sort_values(["product_id", "times", "name"], ascending=[True, False, True])
     names = counts.drop_duplicates("product_id").set_index("product_id")["name"]
     frame = prices.rename("price").to_frame().join(names).reset_index().sort_values("product_id", ignore_index=True)
-    unnamed = frame["name"].fillna("") == ""
-    frame["name"] = frame["name"].where(~unnamed, "Product " + frame["product_id"])
+    frame["name"] = frame["name"].fillna("Product " + frame["product_id"])
     return frame[["product_id", "name", "price"]]
