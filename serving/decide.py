@@ -9,61 +9,21 @@ of each feed. `Policy` is everything it decides by: catalog, rulebook, models. `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from features.affinity import Affinity, index_of
 from features.catalog import Catalog
-from features.profiles import Profile, derive
-from features.signals import Level
+from features.profiles import derive
 from serving.arbitration import Ranking, Scored, rank
-from serving.rulebook import Rulebook, Screened, screen
-from serving.rules import Case, Reason, moment
+from serving.facts import Facts, moment
+from serving.rulebook import Rulebook
+from serving.rules import Case, Reason
 from serving.scoring import Models
+from serving.screen import Screened, screen
 
 ENGINE_VERSION = "1"
 """Rises when the same facts and policy may give another answer; replay compares bytes within one version."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a decision saw.
-
-    `profile` is None for a customer nobody knows, and where the profile store did not answer
-    (`profile_missing`). `feeds` says when each signal was last heard of. `seed` draws what is explored.
-    """
-
-    decision_id: str
-    now: float
-    customer_id: str | None
-    channel: str
-    placement: str
-    limit: int
-    location_id: str | None
-    market: str | None = None
-    product_id: str | None = None
-    cart: tuple[str, ...] = ()
-    profile: Profile | None = None
-    profile_missing: bool = False
-    stock: Mapping[str, Level] = field(default_factory=dict)
-    feeds: Mapping[str, float | None] = field(default_factory=dict)
-
-    @property
-    def known(self) -> bool:
-        return self.profile is not None and bool(self.profile.state)
-
-    @property
-    def items(self) -> Mapping[str, list[Any]]:
-        return self.profile.items if self.profile else {}
-
-    @property
-    def open_returns(self) -> Mapping[str, Any]:
-        return self.profile.state.get("open_returns", {}) if self.profile else {}
-
-    def age_s(self, signal: str) -> float | None:
-        last_at = self.feeds.get(signal)
-        return None if last_at is None else max(0.0, self.now - last_at)
 
 
 @dataclass(frozen=True, slots=True)

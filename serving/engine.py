@@ -24,8 +24,9 @@ from features.store import ProfileNow, ProfileStore, StoreDown
 from features.vocabulary import DAY_S, ONLINE
 from features.workspace import Workspace
 from serving import counters, rulebook, schemas
-from serving.decide import ENGINE_VERSION, Facts, Policy, answer, decide
+from serving.decide import ENGINE_VERSION, Policy, answer, decide
 from serving.decision_log import DecisionLog
+from serving.facts import Facts
 from serving.problems import Problem, bad_input
 from serving.question import Question
 from serving.responses import accepted_by, responded

@@ -13,15 +13,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from features.segment import parse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from features import checked_yaml, profiles
 from features.catalog import Catalog
 from features.events import check
+from features.segment import parse
 from features.signals import Level
 from features.vocabulary import ONLINE
-from serving.decide import Facts, Policy, answer, decide
+from serving.decide import Policy, answer, decide
+from serving.facts import Facts
 from serving.rulebook import Rulebook
 from serving.scoring import Models
 

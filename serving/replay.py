@@ -17,8 +17,9 @@ import orjson
 from features.profiles import Profile
 from features.signals import Level
 from features.workspace import Workspace
-from serving.decide import ENGINE_VERSION, Facts, Policy, answer, decide
+from serving.decide import ENGINE_VERSION, Policy, answer, decide
 from serving.decision_log import records
+from serving.facts import Facts
 from serving.scoring import Models, load_version
 from serving.versions import kept_catalog, kept_rulebook
 

@@ -1,6 +1,6 @@
 """The rules that hold an offer back: each a small function that yields its reasons.
 
-Rules only hold back: their order never matters and one more never opens an offer. `rulebook.screen`
+Rules only hold back: their order never matters and one more never opens an offer. `screen`
 applies them all; their numbers come from `rulebook.yaml`. Nothing here knows a clock, a store or a file.
 """
 
@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from features.affinity import Affinity
 from features.catalog import Catalog
 from features.eligibility import meets
 from features.profiles import FIRST, LAST, LAST_ID, RETURN_ID, RETURNED, TRIPS
 from features.vocabulary import DAY_S, OUTBOUND, PLACEMENTS, Offer, Product
-
-if TYPE_CHECKING:
-    from serving.decide import Facts
-    from serving.rulebook import Rulebook, Window
+from serving.facts import Facts, moment
+from serving.rulebook import Rulebook, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +62,6 @@ class Case:
 
     def products_by_affinity(self, offer: Offer) -> Iterable[str]:
         return self.affinity.best_products(offer)
-
-
-def moment(at: float) -> str:
-    """An instant as RFC 3339 UTC, with a fraction only where there is one."""
-    spec = "seconds" if at == int(at) else "milliseconds"
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec=spec).replace("+00:00", "Z")
 
 
 OfferRule = Callable[[Case, Offer], Iterable[Reason]]

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,7 @@ from features.profiles import FEATURES
 from features.scorer import Scorer
 from features.vocabulary import Offer
 from features.workspace import Workspace
-
-if TYPE_CHECKING:
-    from serving.decide import Facts
+from serving.facts import Facts
 
 Matrix = npt.NDArray[np.float64]
 COLUMNS: Mapping[str, Sequence[str]] = {"propensity": PAIR_COLUMNS, "churn": tuple(FEATURES)}

@@ -59,10 +59,14 @@ def hand_over(workspace: Workspace, registry: Registry, version: Version) -> str
         warnings.simplefilter("ignore")
         import bentoml
         import lightgbm
+        from bentoml._internal.models import ModelStore  # the public calls keep the first BENTOML_HOME they met
 
+        folder = workspace.home / "bentoml" / "models"
+        folder.mkdir(parents=True, exist_ok=True)
+        store = ModelStore(folder)
         tag = f"{version.task.model_name}:v{version.version}-{version.run_id[:8]}"
         try:
-            return str(bentoml.models.get(tag).tag)
+            return str(bentoml.models.get(tag, _model_store=store).tag)
         except bentoml.exceptions.NotFound:
             pass
         told = {
@@ -72,11 +76,17 @@ def hand_over(workspace: Workspace, registry: Registry, version: Version) -> str
             "feature_service": version.task.service,
         }
         context = bentoml.models.ModelContext("onestory", {"lightgbm": lightgbm.__version__})
-        with registry.portable(version) as folder:
-            Scorer.load(folder)  # what serving could not open must not get there
+        with registry.portable(version) as portable:
+            Scorer.load(portable)  # what serving could not open must not get there
             with bentoml.models.create(
-                tag, module="features.scorer", labels=told, metadata=told, signatures={}, context=context
+                tag,
+                module="features.scorer",
+                labels=told,
+                metadata=told,
+                signatures={},
+                context=context,
+                _model_store=store,
             ) as model:
-                for path in sorted(folder.iterdir()):
+                for path in sorted(portable.iterdir()):
                     shutil.copy(path, model.path_of(path.name))
         return str(model.tag)

@@ -1,0 +1,57 @@
+"""What a decision sees of the world, as plain values: who asks, when, the profile, the stock, the age of each feed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from features.profiles import Profile
+from features.signals import Level
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one decision saw.
+
+    `profile` is None for a customer nobody knows, and where the profile store did not answer
+    (`profile_missing`). `feeds` says when each signal was last heard of. `seed` draws what is explored.
+    """
+
+    decision_id: str
+    now: float
+    customer_id: str | None
+    channel: str
+    placement: str
+    limit: int
+    location_id: str | None
+    market: str | None = None
+    product_id: str | None = None
+    cart: tuple[str, ...] = ()
+    profile: Profile | None = None
+    profile_missing: bool = False
+    stock: Mapping[str, Level] = field(default_factory=dict)
+    feeds: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def known(self) -> bool:
+        return self.profile is not None and bool(self.profile.state)
+
+    @property
+    def items(self) -> Mapping[str, list[Any]]:
+        return self.profile.items if self.profile else {}
+
+    @property
+    def open_returns(self) -> Mapping[str, Any]:
+        return self.profile.state.get("open_returns", {}) if self.profile else {}
+
+    def age_s(self, signal: str) -> float | None:
+        last_at = self.feeds.get(signal)
+        return None if last_at is None else max(0.0, self.now - last_at)
+
+
+def moment(at: float) -> str:
+    """An instant as RFC 3339 UTC, with a fraction only where there is one."""
+    spec = "seconds" if at == int(at) else "milliseconds"
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec=spec).replace("+00:00", "Z")
