@@ -203,6 +203,6 @@ def _level_stock(workspace: Workspace, store: ProfileStore, progress: Progress) 
         chosen = key.in_(shelves[start : start + STOCK_AT_ONCE])
         with database.transaction(engine) as connection:
             rows = connection.execute(sa.select(table).where(chosen).with_for_update()).all()
-            store.write_stock((r.product_id, r.location_id, r.quantity - r.reserved, r.occurred_at) for r in rows)
+            store.write_stock((r.product_id, r.location_id, r.quantity - r.reserved, r.seq) for r in rows)
             connection.execute(sa.update(table).where(chosen).values(online_seq=table.c.seq))
         progress("stock", start + len(rows), len(shelves))

@@ -28,7 +28,7 @@ class OnlineStore(Protocol):
 
     def write(self, rows: Iterable[tuple[str, int, float, bytes, bytes]]) -> None: ...
 
-    def write_stock(self, rows: Iterable[tuple[str, str, int, float]]) -> None: ...
+    def write_stock(self, rows: Iterable[tuple[str, str, int, int]]) -> None: ...
 
 
 class Catalog(Protocol):
@@ -177,7 +177,7 @@ class Intake:
             for product_id, location_id in shelves:
                 here = (shelf.c.product_id == product_id) & (shelf.c.location_id == location_id)
                 row = connection.execute(sa.select(shelf).where(here).with_for_update()).one()
-                self._store.write_stock([(product_id, location_id, row.quantity - row.reserved, row.occurred_at)])
+                self._store.write_stock([(product_id, location_id, row.quantity - row.reserved, row.seq)])
                 connection.execute(sa.update(shelf).where(here).values(online_seq=row.seq))
 
 

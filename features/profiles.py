@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from features import steps
+from features.corrections import corrects, settled
 from features.steps import (
     DECAYED_SPEND,
     DECAYED_TRIPS,
@@ -94,20 +95,13 @@ def must_refold(profile: Profile, event: Event) -> bool:
         return True
     if event.name == "Order Completed" and profile.state:
         return str(event.body.get("order_id") or "") in profile.state["corrected"]
-    return _corrects(event)
-
-
-def _corrects(event: Event) -> bool:
-    """Whether this event's meaning lies in another one: a cancelled order, or a return of whatever was ordered."""
-    if event.name == "Order Cancelled":
-        return True
-    return event.name in ("Order Refunded", "Return Requested") and not event.body.get("products")
+    return corrects(event)
 
 
 def fold_all(events: Iterable[Event]) -> Profile:
     """The profile after all of `events` (one customer's), in any order."""
     profile = empty()
-    for event in _settled(sorted(events, key=lambda event: event.key)):
+    for event in settled(sorted(events, key=lambda event: event.key)):
         _fold(profile, event)
     return profile
 
@@ -120,26 +114,6 @@ def fold(profile: Profile, event: Event) -> Profile:
     if must_refold(profile, event):
         raise ValueError(f"event `{event.message_id}` cannot be folded in order; fold the whole history")
     return _fold(profile, event)
-
-
-def _settled(events: list[Event]) -> Iterable[Event]:
-    """The history with corrections applied: cancelled orders gone, whole refunds with their order's products."""
-    orders: dict[str, list[Any]] = {}
-    cancelled: set[str] = set()
-    for event in events:
-        order_id = event.body.get("order_id")
-        if order_id and event.name == "Order Completed":
-            orders[order_id] = event.body.get("products") or []
-        elif order_id and event.name == "Order Cancelled":
-            cancelled.add(order_id)
-    for event in events:
-        order_id = event.body.get("order_id")
-        if event.name == "Order Completed" and order_id in cancelled:
-            event = replace(event, name="Order Void")
-        elif _corrects(event):
-            body = {**event.body, "products": orders.get(order_id or "", []), "corrects": order_id}
-            event = replace(event, body=body)
-        yield event
 
 
 def _fold(profile: Profile, event: Event) -> Profile:

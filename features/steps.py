@@ -69,7 +69,7 @@ def _order_completed(state: State, items: Items, event: Event) -> None:
     seen: set[str] = set()
     for line in lines:
         quantity = line.get("quantity", 1)
-        paid = line.get("price", 0.0) * quantity
+        paid = float(line.get("price", 0.0) * quantity)
         spend += paid
         units += quantity
         discount += line.get("discount", 0.0)

@@ -75,13 +75,18 @@ class ProfileStore:
         self._reading, self._writing = threading.Lock(), threading.Lock()
         for store in (self._reader, self._writer):
             _tune(store, self._config)
-        if not self.feast.registry.list_feature_services(self.feast.project):
+        if not self._applied_here():
             self.apply()
 
     def apply(self) -> None:
         """`feast apply`: register every object of definitions.py, and make the online tables."""
         with _quiet():
             self.feast.apply(self._objects)
+
+    def _applied_here(self) -> bool:
+        """Whether the registry knows our views, and where this workspace lies now: a copied one says where it lay."""
+        known = {view.name: view.batch_source.path for view in self.feast.list_feature_views()}
+        return all(known.get(view.name) == view.batch_source.path for view in self._views[:-1])
 
     def close(self) -> None:
         for store in (self._reader, self._writer, self.feast._get_provider().online_store):
@@ -145,18 +150,18 @@ class ProfileStore:
         self._write(self._views.profile, states)
         self._write(self._views.last_seen, lists)
 
-    def write_stock(self, rows: Iterable[tuple[str, str, int, float]]) -> None:
-        """Put `(product_id, location_id, quantity, known_at)` online."""
+    def write_stock(self, rows: Iterable[tuple[str, str, int, int]]) -> None:
+        """Put `(product_id, location_id, quantity, seq)` online."""
         self._write(
             self._views.stock,
             [
                 (
                     self._entity({"product_id": product_id, "location_id": location_id}),
                     {"quantity": self._value(int64_val=quantity)},
-                    datetime.fromtimestamp(known_at, UTC),
+                    _ERA + timedelta(seconds=seq),
                     None,
                 )
-                for product_id, location_id, quantity, known_at in rows
+                for product_id, location_id, quantity, seq in rows
             ],
         )
 
@@ -233,7 +238,7 @@ class ProfileStore:
     def record_materialisation(self) -> None:
         """Tell Feast's registry, and so its UI, up to when the online rows have been written."""
         now = datetime.now(UTC)
-        for view in self._views[:4]:
+        for view in self._views[:-1]:
             if view.online:
                 self.feast.registry.apply_materialization(view, self.feast.project, now, now)
 

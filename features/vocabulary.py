@@ -32,6 +32,9 @@ PLACEMENTS: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """The shipped placements and the channels each belongs to."""
 
+CORRECTION = "correction"
+"""The `reason` of an `Order Refunded` whose goods never went out: it un-buys them, nothing was returned."""
+
 OFFER_KINDS = (
     "promotion",
     "cross_sell",

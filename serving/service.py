@@ -42,6 +42,7 @@ from serving.answers import Decision, Decisions, Recorded
 from serving.gate import Gate
 from serving.http_events import EventDesk
 from serving.keys import WRITE, Keys, unauthorised
+from serving.orphan import end_with_parent
 from serving.ports import DecisionEngine
 from serving.problems import Problem, problem_of
 from serving.schemas import EXPECTED, DecideBatchRequest, DecideRequest, RespondRequest
@@ -179,6 +180,7 @@ def _version() -> str:
 def _open_engine() -> DecisionEngine:
     from serving.engine import Engine  # brings Feast along, which takes seconds: only a worker needs it
 
+    end_with_parent()
     return Engine.open(WORKSPACE)
 
 

@@ -6,17 +6,17 @@ It listens on a free port, is waited for until it is ready, and ends with the bl
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 from features.workspace import PROJECT, Workspace
 
@@ -33,7 +33,12 @@ class Server:
 
     def kill(self) -> None:
         """As by `kill -9`, workers and all."""
-        os.killpg(self.pid, signal.SIGKILL)
+        for process in (*self.workers(), psutil.Process(self.pid)):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.pid).children(recursive=True)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class RememberedStore:
     def write(self, rows: Iterable[Row]) -> None:
         self.rows.update((row[0], row) for row in rows)
 
-    def write_stock(self, rows: Iterable[tuple[str, str, int, float]]) -> None:
+    def write_stock(self, rows: Iterable[tuple[str, str, int, int]]) -> None:
         self.stock.update(((product_id, location_id), quantity) for product_id, location_id, quantity, _ in rows)
 
     def record_materialisation(self) -> None:

@@ -32,7 +32,10 @@ def events():
         ),
         max_size=3,
     )
-    bodies = st.fixed_dictionaries({"order_id": st.sampled_from(["o1", "o2", "o3"]), "products": lines})
+    bodies = st.fixed_dictionaries(
+        {"order_id": st.sampled_from(["o1", "o2", "o3"]), "products": lines},
+        optional={"reason": st.sampled_from(["return", "correction"])},
+    )
     names = st.sampled_from(
         ["Order Completed", "Order Refunded", "Return Requested", "Order Cancelled", "Product Viewed"]
     )
@@ -119,6 +122,19 @@ def test_a_cancelled_order_was_never_bought():
     profile = fold_all([order("m1"), event("Order Cancelled", "m2", T0 + 60, order_id="o-m1")])
     assert "p:table" not in profile.items
     assert derive(profile, T0 + 60)["orders"] == 0.0
+
+
+def test_a_correction_un_buys_and_returns_nothing():
+    fewer = [{"product_id": "table", "quantity": 2, "price": 10.0}]
+    corrected = event("Order Refunded", "m2", T0 + 60, order_id="o-m1", products=fewer, reason="correction")
+    assert must_refold(fold_all([order("m1", quantity=3)]), corrected)
+    values = derive(fold_all([order("m1", quantity=3), corrected]), T0 + 60)
+    assert values["units_7d"] == pytest.approx(1.0, rel=1e-3)
+    assert values["spend_7d"] == pytest.approx(10.0, rel=1e-3)
+    assert (values["orders"], values["return_rate"]) == (1.0, 0.0)
+    nothing_left = fold_all([order("m1", quantity=2), corrected])
+    assert "p:table" not in nothing_left.items
+    assert derive(nothing_left, T0 + 60)["orders"] == 0.0
 
 
 def test_a_requested_return_is_open_until_it_is_refunded():

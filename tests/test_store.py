@@ -221,6 +221,19 @@ def test_a_past_profile_is_the_fold_of_what_was_known_and_later_news_changes_not
     pd.testing.assert_frame_equal(again[before], found[before])
 
 
+def test_a_copied_workspace_reads_its_own_files(workspace: Workspace) -> None:
+    store = ProfileStore(workspace)
+    logged(workspace, order("ann", 1, NOON, NOON, "a"))
+    store.close()
+    moved = Workspace(workspace.home.with_name("moved"))
+    shutil.copytree(workspace.home, moved.home)
+    shutil.rmtree(workspace.offline)
+    other = ProfileStore(moved)
+    found = other.historical(pd.DataFrame({"customer_id": ["ann"], "as_of": [NOON + 1]}), "churn")
+    other.close()
+    assert list(found["orders"]) == [1.0]
+
+
 def test_a_workspace_that_was_never_built_says_so(workspace: Workspace) -> None:
     store = ProfileStore(workspace)
     with pytest.raises(ValueError, match="holds no profiles as known at past moments; run `python -m features build`"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import journey
+import psutil
 import pytest
 from processes import Server, serving
 
@@ -172,6 +176,19 @@ def test_the_readme_is_true_when_pasted(server: Server, tmp_path: Path) -> None:
     for code in ("recently_returned", "out_of_stock", "is offered again"):
         assert code in done.stdout
     assert "recently_purchased" in done.stdout or "too_soon_to_replenish" in done.stdout
+
+
+def test_workers_end_when_their_server_is_killed_and_free_its_port(made: Path, tmp_path: Path) -> None:
+    home = shutil.copytree(made, tmp_path / "home", ignore=shutil.ignore_patterns("served.log"))
+    with serving(home) as running:
+        workers = running.workers()
+        assert workers
+        os.kill(running.pid, signal.SIGKILL)
+        gone, alive_still = psutil.wait_procs(workers, timeout=10)
+        assert (len(gone), alive_still) == (len(workers), [])
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", int(running.url.rsplit(":", 1)[1])))
 
 
 def test_what_was_acknowledged_survives_kill_9(made: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ What is fitted on what, and which family is taken, is decided in `selection`.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import lightgbm
 import numpy as np
 from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -91,6 +93,7 @@ def fit_lightgbm(
         num_leaves=settings.leaves,
         learning_rate=settings.learning_rate,
         min_child_samples=min(settings.smallest_leaf, max(1, len(label) // 10)),
+        min_data_in_bin=3 if len(label) >= 100 else 1,
         reg_lambda=settings.l2,
         subsample=0.8,
         subsample_freq=1,
@@ -107,22 +110,22 @@ def fit_lightgbm(
 
 def fit_logistic(
     task: Task, columns: Sequence[str], rows: Floats, label: Floats, weight: Floats, settings: Settings
-) -> tuple[dict[str, Any], Pipeline]:
+) -> tuple[dict[str, Any], Any]:
     """A logistic regression that honours the signs: without a column that pulls the wrong way it is fitted anew."""
     logs = [position for position, name in enumerate(columns) if not any(part in name for part in PLAIN)]
     spread = np.nanstd(np.where(np.isnan(rows), np.nan, rows), axis=0) if len(rows) else np.zeros(len(columns))
     used = [position for position in range(len(columns)) if spread[position] > 0.0]
-    while True:
+    while used:
         pipeline = _pipeline(used, logs, settings)
         pipeline.fit(rows, label, model__sample_weight=weight)
         coefficients = pipeline["model"].coef_[0]
         names = _order(used, logs)
         wrong = {p: c for p, c in zip(names, coefficients, strict=True) if task.signs[columns[p]] * c < 0.0}
         if not wrong:
-            break
+            return _portable(columns, names, logs, pipeline), pipeline
         worst = max(map(abs, wrong.values()))  # those near to the worst go at once, the others may yet turn
         used = [position for position in used if abs(wrong.get(position, 0.0)) < worst / 2]
-    return _portable(columns, names, logs, pipeline), pipeline
+    return _portable_rate(columns, label, weight), DummyClassifier().fit(rows, label, sample_weight=weight)
 
 
 def _order(used: Sequence[int], logs: Sequence[int]) -> list[int]:
@@ -147,16 +150,17 @@ def _pipeline(used: Sequence[int], logs: Sequence[int], settings: Settings) -> P
     )
 
 
+def _portable_rate(columns: Sequence[str], label: Floats, weight: Floats) -> dict[str, Any]:
+    """A logistic regression without any column: the mean rate."""
+    size, rate = len(columns), float(label @ weight / weight.sum())
+    plain = {"impute": [0.0] * size, "mean": [0.0] * size, "scale": [1.0] * size, "coef": [0.0] * size}
+    return {"transform": ["none"] * size, **plain, "intercept": math.log(rate / (1.0 - rate))}
+
+
 def _portable(columns: Sequence[str], names: Sequence[int], logs: Sequence[int], pipeline: Pipeline) -> dict[str, Any]:
-    size = len(columns)
-    part: dict[str, Any] = {
-        "transform": ["log1p" if position in logs else "none" for position in range(size)],
-        "impute": [0.0] * size,
-        "mean": [0.0] * size,
-        "scale": [1.0] * size,
-        "coef": [0.0] * size,
-        "intercept": float(pipeline["model"].intercept_[0]),
-    }
+    part = _portable_rate(columns, np.array([0.0, 1.0]), np.ones(2))
+    part["transform"] = ["log1p" if position in logs else "none" for position in range(len(columns))]
+    part["intercept"] = float(pipeline["model"].intercept_[0])
     for place, position in enumerate(names):
         part["impute"][position] = float(pipeline["impute"].statistics_[place])
         part["mean"][position] = float(pipeline["scale"].mean_[place])
@@ -216,7 +220,8 @@ def _on_steps(model: Any, calibration: Mapping[str, Any]) -> Any:
     from sklearn.isotonic import IsotonicRegression
 
     size = model.n_features_in_
-    outer = CalibratedClassifierCV(FrozenEstimator(model), method="isotonic", ensemble=False, cv=2)
+    only_probabilities = _together([model])  # else it would calibrate log-odds where a model gives them
+    outer = CalibratedClassifierCV(FrozenEstimator(only_probabilities), method="isotonic", ensemble=False, cv=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outer.fit(np.zeros((4, size)), np.array([0.0, 1.0, 0.0, 1.0]))

@@ -1,0 +1,115 @@
+"""Datasets: features are those of the profile as known then, and nothing known later changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import market
+import numpy as np
+import pytest
+
+from features import database, profiles
+from features.affinity import affinities
+from features.catalog import load_catalog
+from features.store import ProfileStore
+from features.vocabulary import DAY_S
+from features.workspace import Workspace
+from training import datasets
+from training.datasets import NoLabels, churn_dataset, propensity_dataset
+from training.tasks import CHURN, PROPENSITY
+
+T = market.BEGIN + 225 * DAY_S
+"""Three campaigns are over by then; the fourth comes later."""
+
+
+def opened(home: Path, until: float = market.END) -> Iterator[tuple[Workspace, ProfileStore]]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in Workspace(home).environment().items():
+            patch.setenv(name, value)
+        workspace = market.made(home, until)
+        store = ProfileStore(workspace)
+        yield workspace, store
+        store.close()
+        database.connect(workspace).dispose()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, ProfileStore]]:
+    yield from opened(tmp_path_factory.mktemp("whole") / "home")
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, ProfileStore]]:
+    """The same market, of which nothing after T is known."""
+    yield from opened(tmp_path_factory.mktemp("cut") / "home", until=T)
+
+
+def test_pairs_hold_the_features_of_the_profile_as_known_at_the_exposure(whole: tuple[Workspace, ProfileStore]) -> None:
+    workspace, store = whole
+    catalog = load_catalog(workspace, ended=True)
+    data = propensity_dataset(workspace, store, catalog, T, PROPENSITY.columns)
+    assert len(data.frame) == 3 * market.CUSTOMERS * len(market.CATEGORIES)
+    assert 0 < data.label.sum() < len(data.label)
+    for place in (0, 100, 700):
+        row = data.frame.iloc[place]
+        known = [e for e in market.history() if e.user_id == row["customer_id"] and e.known_at <= row["as_of"]]
+        profile = profiles.fold_all(known)
+        offer = catalog.offers[row["offer_id"]]
+        values = affinities(profile, catalog, row["as_of"], [offer])[0]
+        assert data.column("own_spend_90d")[place] == values[3]
+        assert data.column("orders_90d")[place] == profiles.derive(profile, row["as_of"])["orders_90d"]
+
+
+def test_nothing_known_after_as_of_is_in_a_dataset(
+    whole: tuple[Workspace, ProfileStore], cut: tuple[Workspace, ProfileStore]
+) -> None:
+    pairs = [
+        propensity_dataset(workspace, store, load_catalog(workspace, ended=True), T, PROPENSITY.columns)
+        for workspace, store in (whole, cut)
+    ]
+    assert pairs[0].frame.equals(pairs[1].frame)
+    assert pairs[0].rows.tobytes() == pairs[1].rows.tobytes()
+    churns = [churn_dataset(workspace, store, T, CHURN.columns) for workspace, store in (whole, cut)]
+    assert churns[0].frame.equals(churns[1].frame)
+    assert churns[0].rows.tobytes() == churns[1].rows.tobytes()
+
+
+def test_a_feature_that_looks_ahead_would_be_found_so(
+    whole: tuple[Workspace, ProfileStore], cut: tuple[Workspace, ProfileStore]
+) -> None:
+    """The test above compares what a leak would change: the same features, looked up ten days too late."""
+    late = []
+    for workspace, store in (whole, cut):
+        data = churn_dataset(workspace, store, T, CHURN.columns)
+        ahead = data.frame.assign(as_of=T + 10 * DAY_S)
+        late.append(datasets.customer_features(store, ahead, CHURN.columns, "churn"))
+    assert late[0].tobytes() != late[1].tobytes()
+
+
+def test_churn_rows_hold_the_features_as_known_at_each_cut(whole: tuple[Workspace, ProfileStore]) -> None:
+    workspace, store = whole
+    data = churn_dataset(workspace, store, T, CHURN.columns)
+    assert data.frame["as_of"].nunique() > 1
+    assert set(data.frame["segment"]) <= {"new", "loyal", "lapsed"}
+    for place in (0, len(data.frame) - 1):
+        row = data.frame.iloc[place]
+        known = [e for e in market.history() if e.user_id == row["customer_id"] and e.known_at <= row["as_of"]]
+        values = profiles.derive(profiles.fold_all(known), row["as_of"])
+        np.testing.assert_array_equal(data.rows[place], [values[name] for name in CHURN.columns])
+
+
+def test_without_anything_to_learn_from_it_says_what_is_lacking(whole: tuple[Workspace, ProfileStore]) -> None:
+    workspace, store = whole
+    with pytest.raises(NoLabels, match="found 0 customers at 0 cut points"):
+        churn_dataset(workspace, store, market.BEGIN + 50 * DAY_S, CHURN.columns)
+    with pytest.raises(NoLabels, match="found 0 exposures"):
+        propensity_dataset(workspace, store, load_catalog(workspace), market.BEGIN + 90 * DAY_S, PROPENSITY.columns)
+
+
+@pytest.mark.parametrize(
+    ("orders", "days", "segment"),
+    [(4.0, 1.0, "new"), (5.0, 60.0, "loyal"), (5.0, 61.0, "lapsed"), (float("nan"), float("nan"), "new")],
+)
+def test_segments(orders: float, days: float, segment: str) -> None:
+    assert datasets.segment_of(orders, days) == segment

@@ -1,0 +1,249 @@
+"""Models before and after training: shapes, ten rows learnt by heart, directions, calibration, and the gate."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from training import evaluate
+from training.calibration import any_of, choose_calibration, fit_calibration, units_of
+from training.datasets import Dataset
+from training.evaluate import Truth
+from training.models import Fitted, fit, library_model, sample
+from training.selection import Verdict, choose, validation
+from training.tasks import CHURN, PROPENSITY, BadSetting, Settings, Task
+
+FAMILIES = ("logistic", "lightgbm", "blend")
+QUICK = Settings(trees=40, resamples=50)
+
+
+def customers(count: int, seed: int = 1, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Churn rows where a long silence and few orders mean goodbye."""
+    random = np.random.default_rng(seed)
+    rows = np.abs(random.normal(0, 10, (count, len(CHURN.columns))))
+    silence = rows[:, CHURN.columns.index("gaps_overdue")]
+    orders = rows[:, CHURN.columns.index("orders_90d")]
+    return rows, (silence - orders + random.normal(0, 5 * noise, count) > 2).astype(float)
+
+
+def dataset(task: Task, rows: np.ndarray, label: np.ndarray, moments: int = 3) -> Dataset:
+    size = len(label)
+    frame = pd.DataFrame(
+        {
+            "customer_id": [f"c{place % (size // moments)}" for place in range(size)],
+            "as_of": np.repeat(np.arange(1.0, moments + 1), -(-size // moments))[:size],
+            "label": label,
+            "segment": "loyal",
+        }
+    )
+    return Dataset(frame, rows, task.columns)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> dict[str, Fitted]:
+    rows, label = customers(1_500)
+    return {family: fit(family, CHURN, CHURN.columns, rows, label, QUICK) for family in FAMILIES}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_before_training_matters_a_model_gives_a_probability_per_row(fitted: dict[str, Fitted], family: str) -> None:
+    scores = fitted[family].scorer.predict(customers(50, seed=2)[0])
+    assert scores.shape == (50,) and ((scores >= 0) & (scores <= 1)).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ten_rows_are_learnt_by_heart(family: str) -> None:
+    rows = np.zeros((10, len(CHURN.columns)))
+    label = np.array([0.0, 1.0] * 5)
+    rows[:, 0] = label * 30 + np.arange(10)
+    eager = Settings(trees=300, smallest_leaf=2, l2=0.001, inverse_penalty=1e4)
+    scores = fit(family, CHURN, CHURN.columns, rows, label, eager).scorer.predict(rows)
+    assert (scores[label == 1].min() > 0.5) and (scores[label == 0].max() < 0.5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_data_give_the_same_model(fitted: dict[str, Fitted], family: str) -> None:
+    again = fit(family, CHURN, CHURN.columns, *customers(1_500), QUICK)
+    assert (again.content, again.booster) == (fitted[family].content, fitted[family].booster)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_order_of_rows_changes_no_score(fitted: dict[str, Fitted], family: str) -> None:
+    rows = customers(200, seed=4)[0]
+    order = np.random.default_rng(0).permutation(200)
+    scorer = fitted[family].scorer
+    assert scorer.predict(rows[order]).tobytes() == scorer.predict(rows)[order].tobytes()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", [name for name, sign in CHURN.signs.items() if sign])
+def test_a_column_never_pulls_against_its_sign(fitted: dict[str, Fitted], family: str, name: str) -> None:
+    rows = customers(100, seed=5)[0]
+    more = rows.copy()
+    more[:, CHURN.columns.index(name)] += 25.0
+    scorer = fitted[family].scorer
+    assert (CHURN.signs[name] * (scorer.predict(more) - scorer.predict(rows)) >= -1e-12).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "calibration",
+    [None, {"kind": "beta", "a": 0.7, "b": 1.2, "c": 0.1}, {"kind": "isotonic", "x": [0.1, 0.6], "y": [0.05, 0.7]}],
+    ids=["raw", "beta", "isotonic"],
+)
+def test_the_library_model_and_the_portable_one_agree(
+    fitted: dict[str, Fitted], family: str, calibration: dict[str, object] | None
+) -> None:
+    model = fitted[family].calibrated(calibration)
+    rows = customers(300, seed=6)[0]
+    rows[::7, 3] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = library_model(model).predict_proba(pd.DataFrame(rows, columns=list(CHURN.columns)))[:, 1]
+    np.testing.assert_allclose(model.scorer.predict(rows), theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_a_sample_keeps_every_event_and_weighs_the_rest() -> None:
+    label = np.zeros(1_000)
+    label[::100] = 1.0
+    chosen, weight = sample(label, Settings(most_negatives=99))
+    assert label[chosen].sum() == 10 and len(chosen) == 109
+    assert weight @ (1 - label[chosen]) == pytest.approx(990)
+
+
+# -------------------------------------------------------------------------------------- calibration
+
+
+def test_a_calibration_mends_scores_that_are_twice_too_high() -> None:
+    random = np.random.default_rng(2)
+    honest = random.uniform(0.02, 0.4, 5_000)
+    label = (random.random(5_000) < honest).astype(float)
+    _, mapping, crossed = choose_calibration(2 * honest, label, np.arange(5_000))
+    assert mapping["kind"] in ("beta", "isotonic")
+    assert evaluate.ece(label, crossed) < 0.02 < evaluate.ece(label, 2 * honest)
+
+
+def test_offers_of_one_send_are_calibrated_together() -> None:
+    """Events come in bunches of two: right for single rows would be far too high for a send."""
+    random = np.random.default_rng(3)
+    units = np.repeat(np.arange(4_000), 10)
+    bunch = np.repeat(random.random(4_000) < 0.1, 10)
+    label = (bunch & (np.tile(np.arange(10), 4_000) < 5)).astype(float)
+    raw = np.full(len(label), label.mean())
+    mapping = fit_calibration("sigmoid", raw, label, units)
+    from features.scorer import calibrated
+
+    assert any_of(units, raw).mean() > 0.3
+    assert any_of(units, calibrated(raw, mapping)).mean() == pytest.approx(units_of(units, label).mean(), abs=0.005)
+
+
+# ------------------------------------------------------------------------------------------ metrics
+
+scored = st.lists(st.tuples(st.booleans(), st.floats(0.001, 0.999)), min_size=2, max_size=60)
+
+
+@given(scored)
+def test_auroc_and_average_precision_are_scikit_learns(rows: list[tuple[bool, float]]) -> None:
+    label, score = np.array([float(yes) for yes, _ in rows]), np.array([score for _, score in rows])
+    if 0 < label.sum() < len(label):
+        assert evaluate.auroc(label, score) == pytest.approx(roc_auc_score(label, score))
+        assert evaluate.pr_auc(label, score) == pytest.approx(average_precision_score(label, score))
+    else:
+        assert np.isnan(evaluate.auroc(label, score))
+
+
+def test_recall_counts_the_events_among_the_best_of_each_send() -> None:
+    label = np.array([1, 0, 0, 0, 0, 0, 0, 1, 1, 0], float)
+    score = np.array([9, 8, 7, 6, 5, 9, 8, 7, 1, 2], float)
+    units = np.repeat([0, 1], 5)
+    assert evaluate.recall_at(label, score, units, units) == pytest.approx((1.0 + 0.5) / 2)
+
+
+def test_ranks_are_compared_within_a_campaign_only() -> None:
+    label, score = np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.2, 0.1, 0.9, 0.8])
+    assert evaluate.within_auroc(label, score, np.array([0, 0, 1, 1])) == 1.0
+    assert evaluate.auroc(label, score) == 0.75
+
+
+def test_an_interval_holds_the_figure_and_a_paired_gain_is_narrower_than_both() -> None:
+    rows, label = customers(3_000, seed=8)
+    good, worse = rows[:, 1] - rows[:, 5], rows[:, 1] - rows[:, 5] + np.random.default_rng(1).normal(0, 4, 3_000)
+    scores = {name: 1 / (1 + np.exp(-score / 10)) for name, score in (("good", good), ("worse", worse))}
+    truth = Truth(label, np.arange(3_000) // 3)
+    told = evaluate.compared(truth, scores, "worse", 200, 1)
+    low, high = told["good"]["auroc"]
+    assert low < evaluate.auroc(label, scores["good"]) < high
+    gain = evaluate.auroc(label, scores["good"]) - evaluate.auroc(label, scores["worse"])
+    assert 0 < told["good"]["auroc_gain"][0] < gain < told["good"]["auroc_gain"][1]
+    assert told["worse"]["auroc_gain"] == (0.0, 0.0)
+
+
+# --------------------------------------------------------------------------------------------- gate
+
+
+def verdict(noise: float, **more: object) -> Verdict:
+    rows, label = customers(2_400, seed=11, noise=noise)
+    return choose(CHURN, dataset(CHURN, rows, label), Settings(trees=40, resamples=50, **more))  # type: ignore[arg-type]
+
+
+def test_a_family_that_beats_the_baselines_is_taken_and_refitted_on_everything() -> None:
+    found = verdict(noise=1.0)
+    assert found.passed and found.intervals[found.chosen.name]["auroc_gain"][0] > 0
+    assert found.train_rows == 1_600 and found.split_at == 3.0
+    assert found.fitted.content["calibration"] == found.chosen.mapping
+    assert [row["slice"] for row in found.slices] == ["segment"]
+    assert next(iter(found.table()["model"])) == found.chosen.name
+
+
+def test_where_nothing_beats_the_baseline_the_baseline_is_registered() -> None:
+    found = verdict(noise=1_000.0)
+    assert not found.passed
+    assert found.chosen.name == found.rival and found.chosen.columns == CHURN.baselines[found.rival]
+
+
+def test_only_the_families_asked_for_compete() -> None:
+    found = verdict(noise=1.0, families="logistic")
+    assert {candidate.name for candidate in found.candidates} == {"logistic", *CHURN.baselines}
+
+
+def test_the_latest_moments_validate_and_a_single_moment_is_split_by_customer() -> None:
+    rows, label = customers(900)
+    late, start = validation(dataset(CHURN, rows, label), 0.3)
+    assert start == 3.0 and late.sum() == 300
+    some, start = validation(dataset(CHURN, rows, label, moments=1), 0.3)
+    assert start is None and 0.2 < some.mean() < 0.4
+
+
+# ----------------------------------------------------------------------------------------- settings
+
+
+def test_settings_come_from_text() -> None:
+    assert Settings().with_({"trees": "300", "learning_rate": "0.1"}) == Settings(trees=300, learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("tree", "3", "unknown parameter `tree`; did you mean `trees`?"),
+        ("trees", "many", "parameter trees is `many`; expected a whole number"),
+        ("trees", "1", "parameter trees is `1`; expected at least 2"),
+        ("validation_share", "2", "parameter validation_share is `2.0`; expected a share between 0 and 1"),
+        ("learning_rate", "nan", "parameter learning_rate is `nan`; expected more than 0"),
+        ("families", "forest", "unknown family `forest`; expected some of logistic,lightgbm,blend"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(name: str, value: str, sentence: str) -> None:
+    with pytest.raises(BadSetting) as found:
+        Settings().with_({name: value})
+    assert str(found.value) == sentence
+
+
+def test_every_baseline_uses_columns_of_its_task() -> None:
+    for task in (PROPENSITY, CHURN):
+        assert {name for columns in task.baselines.values() for name in columns} <= set(task.columns)

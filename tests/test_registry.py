@@ -1,0 +1,161 @@
+"""The registry: a run with everything about it, versions by name, promotion and the way back."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_models import customers, dataset
+
+from features.scorer import Scorer
+from features.workspace import Workspace
+from training.datasets import Dataset
+from training.promotion import promote, rollback
+from training.registry import NoSuchVersion, Registry, Version, summary
+from training.selection import Verdict, choose
+from training.tasks import CHURN, Settings
+
+SETTINGS = Settings(trees=20, resamples=20)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return dataset(CHURN, *customers(900))
+
+
+@pytest.fixture(scope="module")
+def verdict(data: Dataset) -> Verdict:
+    return choose(CHURN, data, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def recorded(
+    tmp_path_factory: pytest.TempPathFactory, verdict: Verdict, data: Dataset
+) -> tuple[Workspace, Registry, list[Version]]:
+    """A registry with three versions of one model."""
+    home = tmp_path_factory.mktemp("registry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        workspace = Workspace(home)
+        for name, value in workspace.environment().items():
+            patch.setenv(name, value)
+        registry = Registry(workspace)
+        versions = [
+            registry.record(CHURN, verdict, data, 5e8, SETTINGS, "python -m training train churn") for _ in "123"
+        ]
+    return workspace, registry, versions
+
+
+@pytest.fixture
+def registered(
+    recorded: tuple[Workspace, Registry, list[Version]], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Workspace, Registry, list[Version]]:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{recorded[0].home}/mlflow.db")
+    return recorded
+
+
+def test_a_run_holds_parameters_figures_pictures_and_the_command(
+    registered: tuple[Workspace, Registry, list[Version]], verdict: Verdict
+) -> None:
+    workspace, registry, versions = registered
+    run = registry._client.get_run(versions[0].run_id)
+    assert run.data.params["trees"] == "20" and run.data.params["as_of"] == "1985-11-05T00:53:20Z"
+    assert run.data.tags["feature_service"] == "churn"
+    assert run.data.tags["command"] == "python -m training train churn"
+    assert run.data.metrics["auroc"] == pytest.approx(verdict.chosen.figures["auroc"])
+    assert run.data.metrics["auroc_gain_low"] <= run.data.metrics["auroc_gain_high"]
+    folder = workspace.home / "mlartifacts" / "churn" / versions[0].run_id / "artifacts"
+    assert {path.name for path in (folder / "plots").iterdir()} == {
+        "roc.png",
+        "precision_recall.png",
+        "calibration.png",
+        "gain.png",
+        "lift.png",
+    }
+    assert len(pd.read_csv(folder / "comparison.csv")) == len(verdict.candidates)
+    assert (folder / "portable" / "model.json").exists()
+
+
+def test_the_logged_model_answers_probabilities_like_the_portable_one(
+    registered: tuple[Workspace, Registry, list[Version]], verdict: Verdict
+) -> None:
+    _, registry, versions = registered
+    rows = customers(40, seed=21)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow
+
+        model = mlflow.pyfunc.load_model(f"models:/{CHURN.model_name}/{versions[0].version}")
+        answers = model.predict(pd.DataFrame(rows, columns=list(CHURN.columns))[list(verdict.chosen.columns)])
+    mine = registry.scorer(versions[0])
+    np.testing.assert_allclose(
+        np.asarray(answers)[:, 1], mine.predict(rows[:, mine.positions(CHURN.columns)]), atol=1e-9
+    )
+
+
+def test_versions_are_found_by_number_and_by_name(registered: tuple[Workspace, Registry, list[Version]]) -> None:
+    _, registry, versions = registered
+    assert [version.version for version in versions] == ["1", "2", "3"]
+    assert registry.find(CHURN) == versions[2] and registry.find(CHURN, "1") == versions[0]
+    with pytest.raises(NoSuchVersion, match="`churn` has no version `9`; expected latest, champion or one of 1, 2, 3"):
+        registry.find(CHURN, "9")
+
+
+def test_promotion_hands_over_remembers_the_one_before_and_can_be_taken_back(
+    registered: tuple[Workspace, Registry, list[Version]],
+) -> None:
+    workspace, registry, versions = registered
+    with pytest.raises(NoSuchVersion, match="has no champion yet"):
+        registry.find(CHURN, "champion")
+    with pytest.raises(NoSuchVersion, match="nothing to go back to"):
+        rollback(workspace, registry, CHURN)
+    assert promote(workspace, registry, CHURN, "1")["version"] == "1"
+    assert promote(workspace, registry, CHURN)["version"] == "3"
+    pointer = pointed(workspace)
+    assert pointer == {
+        "task": "churn",
+        "version": "3",
+        "tag": f"onestory-churn:v3-{versions[2].run_id[:8]}",
+        "run_id": versions[2].run_id,
+        "feature_service": "churn",
+        "model_name": "onestory-churn",
+    }
+    assert registry.find(CHURN, "champion") == versions[2] and registry.alias(CHURN, "previous") == versions[0]
+    promote(workspace, registry, CHURN, "3")
+    assert registry.alias(CHURN, "previous") == versions[0], "promoting the champion again forgets nothing"
+    assert rollback(workspace, registry, CHURN)["version"] == "1" == pointed(workspace)["version"]
+    assert rollback(workspace, registry, CHURN)["version"] == "3" == pointed(workspace)["version"]
+
+
+def test_what_was_handed_over_scores_like_what_was_registered(
+    registered: tuple[Workspace, Registry, list[Version]],
+) -> None:
+    workspace, registry, versions = registered
+    tag = promote(workspace, registry, CHURN, "2")["tag"]
+    name, version = tag.split(":")
+    folder = workspace.home / "bentoml" / "models" / name / version
+    rows = customers(30, seed=5)[0]
+    given, kept = Scorer.load(folder), registry.scorer(versions[1])
+    positions = kept.positions(CHURN.columns)
+    assert given.predict(rows[:, positions]).tobytes() == kept.predict(rows[:, positions]).tobytes()
+    assert "task: churn" in (folder / "model.yaml").read_text()
+
+
+def test_a_registry_without_models_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(NoSuchVersion, match="no model for `churn` yet; run `python -m training train churn`"):
+        Registry(Workspace(tmp_path)).find(CHURN)
+
+
+def test_a_run_speaks_for_itself_in_plain_values(verdict: Verdict, data: Dataset) -> None:
+    said = summary(Version(CHURN, "4", "r"), verdict, data, 5e8)
+    assert json.loads(json.dumps(said))["gate_passed"] is verdict.passed
+
+
+def pointed(workspace: Workspace) -> dict[str, str]:
+    found: dict[str, str] = json.loads((workspace.champions / "churn.json").read_bytes())
+    return found

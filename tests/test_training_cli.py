@@ -1,0 +1,153 @@
+"""`python -m training`, as one types it: a small market trained, promoted, scored; and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import market
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from features import database
+from features.vocabulary import DAY_S
+from features.workspace import Workspace
+from training.__main__ import app
+
+LATE = "2026-03-01"
+QUICK = ["--param", "trees=20", "--param", "resamples=20"]
+
+
+def run(home: Path, *arguments: str, code: int = 0) -> Any:
+    """What the command prints on stdout, as JSON if it is; on stderr, if it is refused."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        environment = Workspace(home).environment()
+        answer = CliRunner().invoke(app, list(arguments), env=environment)
+    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
+        raise answer.exception
+    assert answer.exit_code == code, answer.stderr
+    return json.loads(answer.stdout) if code == 0 else answer.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A market in which both models were trained once."""
+    home = tmp_path_factory.mktemp("cli") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in Workspace(home).environment().items():
+            patch.setenv(name, value)
+        workspace = market.made(home)
+        run(home, "train", "churn", *QUICK, "--json")
+        run(home, "train", "propensity", *QUICK, "--json")
+        yield home
+        database.connect(workspace).dispose()
+
+
+def test_training_tells_what_was_chosen_and_promotes_nothing(home: Path) -> None:
+    said = run(home, "train", "churn", "--as-of", LATE, *QUICK, "--param", "families=logistic", "--json")
+    assert said["task"] == "churn" and int(said["version"]) > 1
+    assert said["as_of"] == "2026-03-01T00:00:00Z"
+    assert set(said["models"]) == {"logistic", "recency", "frequency", "recency, frequency, money"}
+    assert 0.0 <= said["metrics"]["auroc"] <= 1.0
+    assert not (home / "champions").exists()
+
+
+def test_every_customer_known_then_gets_a_score(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.parquet"
+    said = run(home, "score", "churn", "--as-of", LATE, "--out", str(out), "--json")
+    scores = pd.read_parquet(out)
+    assert list(scores.columns) == ["customer_id", "score"] and said["rows"] == len(scores)
+    assert scores["customer_id"].tolist() == sorted(f"c{number:03}" for number in range(market.CUSTOMERS))
+    assert scores["score"].between(0, 1).all() and scores["score"].nunique() > 10
+
+
+def test_before_anybody_was_known_nobody_is_scored(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.parquet"
+    assert run(home, "score", "churn", "--as-of", "2001-01-01", "--out", str(out), "--json")["rows"] == 0
+    assert list(pd.read_parquet(out).columns) == ["customer_id", "score"]
+
+
+def test_pairs_keep_their_order_and_columns_and_a_stranger_gets_the_mean_rate(home: Path, tmp_path: Path) -> None:
+    at = market.BEGIN + 230 * DAY_S
+    rows = [(f"c{n:03}", f"campaign-230-{category}", at) for n in (7, 3) for category in market.CATEGORIES]
+    pairs = pd.DataFrame([*rows, ("nobody", "campaign-80-tea", at)], columns=["customer_id", "offer_id", "as_of"])
+    asked, out = tmp_path / "pairs.parquet", tmp_path / "scores.parquet"
+    pairs.assign(mine=1).to_parquet(asked)
+    run(home, "score", "propensity", "--pairs", str(asked), "--out", str(out), "--json")
+    scores = pd.read_parquet(out)
+    assert scores[["customer_id", "offer_id", "as_of"]].equals(pairs)
+    assert list(scores.columns) == ["customer_id", "offer_id", "as_of", "mine", "score"]
+    said = run(home, "promote", "propensity", "--json")
+    folder = home / "bentoml" / "models" / said["tag"].replace(":", "/")
+    population = json.loads((folder / "model.json").read_text())["population"]
+    assert scores["score"].iloc[-1] == population
+    mixed = pairs.sample(frac=1, random_state=1)
+    mixed.assign(as_of=pd.to_datetime(mixed["as_of"], unit="s", utc=True)).to_parquet(asked)
+    run(home, "score", "propensity", "--pairs", str(asked), "--version", "champion", "--out", str(out), "--json")
+    again = pd.read_parquet(out)["score"].to_numpy()
+    assert again.tobytes() == scores["score"].to_numpy()[mixed.index].tobytes()
+
+
+def test_promote_and_rollback_move_the_pointer(home: Path) -> None:
+    first = run(home, "promote", "churn", "--version", "1", "--json")
+    run(home, "train", "churn", *QUICK, "--json")
+    second = run(home, "promote", "churn", "--json")
+    assert first["version"] == "1" and int(second["version"]) > 1
+    assert run(home, "rollback", "churn", "--json") == first
+    assert json.loads((home / "champions" / "churn.json").read_text()) == first
+
+
+REFUSED = [
+    (["train", "chrun"], "unknown task `chrun`; did you mean `churn`?"),
+    (["train", "churn", "--as-of", "soon"], "--as-of is `soon`; expected RFC 3339 such as `2026-11-20T10:00:00Z`"),
+    (["train", "churn", "--param", "trees"], "--param is `trees`; expected name=value, such as trees=300"),
+    (["train", "churn", "--param", "tree=3"], "unknown parameter `tree`; did you mean `trees`?"),
+    (["train", "returns"], "returns cannot be learnt yet"),
+    (["train", "churn", "--as-of", "2025-07-01"], "churn needs orders over more than 90 days before --as-of"),
+    (["promote", "churn", "--version", "99"], "`churn` has no version `99`; expected latest, champion or one of"),
+    (["score", "churn", "--out", "x.parquet"], "score churn takes `--as-of T`, and no `--pairs`"),
+    (["score", "propensity", "--out", "x.parquet"], "score propensity takes `--pairs FILE.parquet`"),
+    (
+        ["score", "propensity", "--pairs", "none.parquet", "--out", "x.parquet"],
+        "cannot read `none.parquet`: no such file",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), REFUSED, ids=[" ".join(a)[:40] for a, _ in REFUSED])
+def test_what_makes_no_sense_is_refused_in_one_sentence(home: Path, arguments: list[str], sentence: str) -> None:
+    assert run(home, *arguments, code=2).startswith(sentence)
+
+
+BAD_PAIRS = [
+    ({"offer_id": "campaign-80-tea", "as_of": 1.0}, "column `customer_id` is missing"),
+    (
+        {"customer_id": "c", "offer_id": "campaign-80-toa", "as_of": 1.0},
+        "unknown offer `campaign-80-toa`; did you mean",
+    ),
+    ({"customer_id": "c", "offer_id": "campaign-80-tea", "as_of": "noon"}, "as_of is `noon`; expected RFC 3339"),
+    (
+        {"customer_id": "c", "offer_id": "campaign-80-tea", "as_of": 1.0, "channel": "wap"},
+        "unknown channel `wap`; did you mean `app`?",
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "sentence"), BAD_PAIRS, ids=[sentence[:20] for _, sentence in BAD_PAIRS])
+def test_pairs_that_cannot_be_scored_say_which_column(
+    home: Path, tmp_path: Path, row: dict[str, object], sentence: str
+) -> None:
+    asked = tmp_path / "pairs.parquet"
+    pd.DataFrame([row]).to_parquet(asked)
+    refused = run(home, "score", "propensity", "--pairs", str(asked), "--out", str(tmp_path / "x"), code=2)
+    assert refused.startswith(sentence)
+
+
+def test_an_empty_workspace_says_what_to_do_first(tmp_path: Path) -> None:
+    home = tmp_path / "empty"
+    assert run(home, "train", "churn", code=2).endswith("run `python -m features ingest` first")
+    assert run(home, "promote", "churn", code=2) == "no model for `churn` yet; run `python -m training train churn`"
