@@ -48,7 +48,7 @@ def check(record: Mapping[str, Any], known_at: float) -> Event:
     return Event(
         message_id=_id(record, "message_id", "messageId", required=True) or "",
         name=name or "",
-        occurred_at=float(min(occurred_at, known_at)),
+        occurred_at=round(float(min(occurred_at, known_at)), 3),  # to the millisecond, as it is told
         known_at=float(known_at),
         user_id=_id(record, "user_id", "userId"),
         anonymous_id=_id(record, "anonymous_id", "anonymousId"),

@@ -52,8 +52,9 @@ class Ranking:
 
 def rank(scored: Sequence[Scored], book: Arbitration, limit: int, seed: str) -> Ranking:
     """At most `limit` of `scored`, best first, ties by offer id."""
-    below = tuple(s for s in scored if s.priority < book.floor)
-    left = sorted((s for s in scored if s.priority >= book.floor), key=lambda s: (-s.priority, s.offer.offer_id))
+    priced = sorted((-s.priority, s.offer.offer_id, position) for position, s in enumerate(scored))
+    left = [scored[position] for negated, _, position in priced if -negated >= book.floor]
+    below = tuple(scored[position] for negated, _, position in priced if -negated < book.floor)
     shown: list[Ranked] = []
     excluded: list[tuple[Scored, str]] = []
     per_category: dict[str, int] = {}

@@ -53,5 +53,11 @@ class Facts:
 
 def moment(at: float) -> str:
     """An instant as RFC 3339 UTC, with a fraction only where there is one."""
+    at = round(at, 3)
     spec = "seconds" if at == int(at) else "milliseconds"
     return datetime.fromtimestamp(at, UTC).isoformat(timespec=spec).replace("+00:00", "Z")
+
+
+def later(at: float, by_s: float) -> float:
+    """The instant `by_s` seconds after `at`, to the millisecond, as which it is told: so a caller can wait for it."""
+    return round(at + by_s, 3)

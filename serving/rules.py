@@ -15,7 +15,7 @@ from features.catalog import Catalog
 from features.eligibility import meets
 from features.profiles import FIRST, LAST, LAST_ID, RETURN_ID, RETURNED, TRIPS
 from features.vocabulary import DAY_S, OUTBOUND, PLACEMENTS, Offer, Product
-from serving.facts import Facts, moment
+from serving.facts import Facts, later, moment
 from serving.rulebook import Rulebook, Window
 
 
@@ -184,7 +184,7 @@ def replenishable(case: Case, offer: Offer, product: Product) -> Iterable[Reason
         interval_s = max((entry[LAST] - entry[FIRST]) / (entry[TRIPS] - 1), DAY_S)
     else:
         interval_s = rule.unknown_interval_days * DAY_S
-    again = entry[LAST] + interval_s
+    again = later(entry[LAST], interval_s)
     if case.facts.now < again:
         yield Reason(
             "too_soon_to_replenish",
@@ -264,21 +264,37 @@ def _within(
     if entry is None or not entry[at]:
         return
     days = window.days_for(offer.kind)
-    gone = entry[at] + days * DAY_S
+    gone = later(entry[at], days * DAY_S)
     if case.facts.now < gone:
         yield Reason(code, rule, moment(entry[at]), f"{days:g} days", gone, entry[by], product.product_id)
 
 
-OFFER_RULES: tuple[OfferRule, ...] = (validity, channel, placement, market, eligibility)
-MOMENT_RULES: tuple[OfferRule, ...] = (channel_of_placement, consent, profile_signal, stock_signal)
-PRODUCT_RULES: tuple[ProductRule, ...] = (
-    purchased_product,
-    purchased_style,
-    purchased_category,
-    replenishable,
-    returned_product,
-    returned_category,
-    open_return,
-    stock,
-    in_cart,
+OFFER_RULES: tuple[tuple[str | None, OfferRule], ...] = (
+    (None, validity),
+    ("channels", channel),
+    ("placements", placement),
+    ("markets", market),
+    ("eligibility", eligibility),
 )
+"""Each with the field of the offer that it looks at: an offer without it is nothing to the rule."""
+MOMENT_RULES: tuple[OfferRule, ...] = (channel_of_placement, consent, profile_signal, stock_signal)
+ALWAYS: tuple[ProductRule, ...] = (stock,)
+IF_HELD: tuple[ProductRule, ...] = (purchased_product, replenishable, returned_product)
+IF_CATEGORY_HELD: tuple[ProductRule, ...] = (purchased_category, returned_category)
+IF_STYLE: tuple[ProductRule, ...] = (purchased_style,)
+IF_OPEN_RETURN: tuple[ProductRule, ...] = (open_return,)
+IF_CART: tuple[ProductRule, ...] = (in_cart,)
+PRODUCT_RULES = (*ALWAYS, *IF_HELD, *IF_CATEGORY_HELD, *IF_STYLE, *IF_OPEN_RETURN, *IF_CART)
+
+
+def rules_for(case: Case, product: Product) -> tuple[ProductRule, ...]:
+    """Those of PRODUCT_RULES for which there is anything to see: the others would yield nothing."""
+    items, facts = case.facts.items, case.facts
+    return (
+        *ALWAYS,
+        *(IF_HELD if "p:" + product.product_id in items else ()),
+        *(IF_CATEGORY_HELD if product.category and "c:" + product.category in items else ()),
+        *(IF_STYLE if product.parent_id else ()),
+        *(IF_OPEN_RETURN if facts.open_returns else ()),
+        *(IF_CART if facts.cart else ()),
+    )

@@ -63,12 +63,13 @@ class _Shared:
         found = self._seen.get(key)
         if found is None:
             product = self._case.product(product_id)
-            found = self._seen[key] = _applied(rules.PRODUCT_RULES, self._case, offer, product)
+            found = self._seen[key] = _applied(rules.rules_for(self._case, product), self._case, offer, product)
         return found
 
 
 def _screened(case: Case, offer: Offer, shared: _Shared) -> Screened:
-    reasons = (*_applied(rules.OFFER_RULES, case, offer), *shared.of_moment(offer))
+    asked = [rule for field, rule in rules.OFFER_RULES if field is None or getattr(offer, field)]
+    reasons = (*_applied(asked, case, offer), *shared.of_moment(offer))
     passed_over: list[tuple[str, tuple[Reason, ...]]] = []
     chosen: str | None = None
     for product_id in case.products_by_affinity(offer):

@@ -60,7 +60,7 @@ def fit_calibration(kind: str, raw: Floats, label: Floats, units: np.ndarray | N
         return log_loss(target, any_of(units, mapped(theta))) + 1e-6 * float(theta @ theta)
 
     start = np.zeros(2 if kind == "sigmoid" else 3)
-    found = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-7, "maxiter": 200})
+    found = minimize(loss, start, method="BFGS", options={"gtol": 1e-6})
     a, c = float(np.exp(found.x[0])), float(found.x[1])
     return {"kind": "beta", "a": a, "b": a if kind == "sigmoid" else float(np.exp(found.x[2])), "c": c}
 
