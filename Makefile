@@ -72,7 +72,7 @@ demo: install
 	exec "$$python" -m serving demo --port $(PORT)
 
 test: install
-	@$(BIN)/python -m pytest -n 2 -q
+	@$(BIN)/python -m pytest -n 2 --dist loadscope -q
 
 prove: install
 	@$(BIN)/python -m pytest -q -m prove --hypothesis-profile=prove $(if $(PROOF),-k '$(PROOF)')

@@ -18,7 +18,7 @@ from serving.rules import Case, Reason
 class Screened:
     """One candidate after the screen: open with a product to show, or held back with every reason.
 
-    `passed_over` are the products of better affinity than the one shown, each with what holds it back.
+    `passed_over` are the products of better affinity than the one that is open, each with what holds it back.
     """
 
     offer: Offer
@@ -89,7 +89,7 @@ def _screened(case: Case, offer: Offer, shared: _Shared) -> Screened:
         times.append(min(known) if known else None)
         reasons = (*reasons, *_merged(held for _, held in passed_over))
     retry_after = None if None in times else max(at for at in times if at is not None)
-    return Screened(offer, None, reasons, retry_after)
+    return Screened(offer, None, reasons, retry_after, tuple(passed_over) if chosen is not None else ())
 
 
 def _applied(applied: Iterable[rules.OfferRule] | Iterable[rules.ProductRule], *given: object) -> tuple[Reason, ...]:

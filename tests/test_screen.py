@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,12 @@ from features import profiles
 from features.affinity import Affinity, index_of
 from features.catalog import load_catalog
 from features.signals import Level
-from features.vocabulary import DAY_S, Event
+from features.vocabulary import DAY_S, Event, Offer
 from features.workspace import Workspace
 from serving import rulebook, rules, screen
 from serving.decide import Policy, answer, decide
-from serving.facts import Facts
-from serving.rules import Case
+from serving.facts import Facts, moment
+from serving.rules import Case, Reason
 from serving.scoring import Models
 
 NOW = 1_795_000_000.0
@@ -86,7 +87,9 @@ def test_rules_that_are_not_asked_would_have_said_nothing(facts: Facts) -> None:
 @given(seen(), st.randoms())
 def test_the_order_of_rules_never_matters(facts: Facts, random) -> None:
     def told() -> dict:
-        return {s.offer.offer_id: (s.product_id, frozenset(s.reasons), s.retry_after) for s in screened(facts)}
+        return {
+            s.offer.offer_id: (s.product_id, frozenset(map(repr, s.reasons)), s.retry_after) for s in screened(facts)
+        }
 
     before = told()
     with pytest.MonkeyPatch.context() as patch:
@@ -118,24 +121,58 @@ def test_nothing_is_shown_that_any_rule_holds_back(facts: Facts) -> None:
             assert [reason for rule in rules.PRODUCT_RULES for reason in rule(case, offer, product)] == []
 
 
+def plainly(facts: Facts, offer: Offer) -> tuple[list[Reason], dict[str, list[Reason]]]:
+    """The reference: every rule asked of the offer, and of every one of its products."""
+    case = case_of(facts)
+    of_offer = [
+        r for rule in [rule for _, rule in rules.OFFER_RULES] + list(rules.MOMENT_RULES) for r in rule(case, offer)
+    ]
+    products = [case.product(product_id) for product_id in CATALOG.products_of(offer)]
+    of_products = {p.product_id: [r for rule in rules.PRODUCT_RULES for r in rule(case, offer, p)] for p in products}
+    return of_offer, of_products
+
+
+def latest(reasons: list[Reason]) -> float:
+    return max(inf if reason.retry_after is None else reason.retry_after for reason in reasons)
+
+
+def kind_of(reason: Reason) -> tuple:
+    return (reason.code, reason.rule, str(reason.observed), reason.retry_after, reason.evidence)
+
+
+@given(seen())
+def test_the_screen_agrees_with_a_plain_reference_on_every_reason_and_time(facts: Facts) -> None:
+    for came in screened(facts):
+        of_offer, of_products = plainly(facts, came.offer)
+        all_held = bool(of_products) and all(of_products.values())
+        assert came.open == (not of_offer and not all_held)
+        expected = [*of_offer, *(r for held in of_products.values() for r in held if all_held)]
+        assert {kind_of(r) for r in came.reasons} == {kind_of(r) for r in expected}
+        if expected:
+            parts = [latest(of_offer)] if of_offer else []
+            parts += [min(latest(held) for held in of_products.values())] if all_held else []
+            assert came.retry_after == (None if max(parts) == inf else max(parts))
+        assert all(
+            list(reasons) == of_products[product_id]
+            or set(map(kind_of, reasons)) == set(map(kind_of, of_products[product_id]))
+            for product_id, reasons in came.passed_over
+        )
+
+
 @given(seen())
 @settings(max_examples=60)
 def test_at_its_retry_after_a_reason_is_gone_and_one_second_before_it_is_there(facts: Facts) -> None:
-    def codes(at: float) -> dict[str, set]:
-        moved = replace(facts, now=at)
-        told = answer(decide(moved, POLICY))
-        held = told["suppressed"] + told["passed_over"]
-        return {(e["offer_id"], r["code"], r["rule"], r["evidence"]) for e in held for r in e["reasons"]}
+    def there(reason: Reason, offer: Offer, at: float) -> bool:
+        of_offer, of_products = plainly(replace(facts, now=at), offer)
+        now = [*of_offer, *of_products.get(reason.product_id or "", ())]
+        return (reason.code, reason.rule, reason.evidence) in {(r.code, r.rule, r.evidence) for r in now}
 
-    told = answer(decide(facts, POLICY))
-    for each in told["suppressed"]:
-        for reason in each["reasons"]:
-            if reason["retry_after"] is not None:
-                at = datetime.fromisoformat(reason["retry_after"]).timestamp()
-                mine = (each["offer_id"], reason["code"], reason["rule"], reason["evidence"])
-                assert mine not in codes(at)
-                if at - 1 >= facts.now:
-                    assert mine in codes(at - 1)
+    for came in screened(facts):
+        for reason in came.reasons:
+            if reason.retry_after is not None:
+                told = datetime.fromisoformat(moment(reason.retry_after)).timestamp()
+                assert not there(reason, came.offer, told)
+                assert told - 1 < facts.now or there(reason, came.offer, told - 1)
 
 
 def test_a_rule_that_fails_holds_its_offer_back_and_is_named() -> None:
