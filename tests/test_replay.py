@@ -1,0 +1,99 @@
+"""A logged decision is made again, byte for byte, from what its record says it saw."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from features import build
+from features.workspace import Workspace, open_workspace
+from serving.engine import Engine
+from serving.question import Question
+from serving.replay import replay
+
+SHOP = ["chair-oak", "chair-woven", "coffee-beans-1kg", "table-oak-180", "trail-shoe-42"]
+
+
+def decided(home: Path, decisions: int) -> Workspace:
+    """A workspace over the shipped catalog with so many decisions, and purchases and sold-out products between them."""
+    workspace = open_workspace(home)
+    build.build(workspace)
+    engine = Engine.open(workspace)
+    started = time.time()
+    engine.ingest([_stock(product_id, 5, 0) for product_id in SHOP], started, None)
+    for number in range(decisions):
+        product_id, customer_id = SHOP[number % len(SHOP)], f"c{number % 11}"
+        if number % 7 == 0:
+            engine.ingest([_order(customer_id, product_id, number)], time.time(), None)
+        if number % 13 == 0:
+            engine.ingest([_stock(product_id, number % 3, number)], time.time(), None)
+        channel, placement = [("web", "home"), ("app", "cart"), ("email", "newsletter")][number % 3]
+        engine.decide(Question(customer_id, channel, placement, limit=1 + number % 5), time.time())
+    engine.close()
+    return workspace
+
+
+def _stock(product_id: str, quantity: int, number: int) -> dict:
+    properties = {"product_id": product_id, "location_id": "online", "quantity": quantity}
+    message_id = f"stock-{product_id}-{number}"
+    return {"type": "track", "event": "Stock Updated", "messageId": message_id, "properties": properties}
+
+
+def _order(customer_id: str, product_id: str, number: int) -> dict:
+    properties = {"order_id": f"o{number}", "products": [{"product_id": product_id, "quantity": 1}]}
+    name = "Order Completed"
+    return {"type": "track", "event": name, "userId": customer_id, "messageId": f"m{number}", "properties": properties}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return decided(tmp_path_factory.mktemp("replay") / "home", 200)
+
+
+def test_every_decision_comes_out_the_same(workspace: Workspace) -> None:
+    found = list(replay(workspace))
+    assert len(found) == 200
+    assert [each for each in found if each.problem] == []
+
+
+def test_another_purchase_in_the_record_gives_another_answer_and_is_named(workspace: Workspace, tmp_path: Path) -> None:
+    copy = copied(workspace, tmp_path, b'"p:coffee-beans-1kg":[', b'"p:chair-oak":[')
+    assert any(each.problem for each in replay(copy))
+
+
+def test_a_rulebook_that_is_missing_is_named(workspace: Workspace, tmp_path: Path) -> None:
+    copy = copied(workspace, tmp_path)
+    next((copy.home / "versions").glob("rulebook-*/rulebook.yaml")).unlink()
+    problems = {each.problem for each in replay(copy)}
+    assert len(problems) == 1
+    assert "rulebook `sha256:" in str(problems)
+    assert "is missing" in str(problems)
+
+
+def test_since_leaves_out_what_was_decided_before(workspace: Workspace) -> None:
+    assert list(replay(workspace, since=time.time() + 60)) == []
+
+
+@pytest.mark.prove
+def test_proof_replay(tmp_path: Path) -> None:
+    found = list(replay(decided(tmp_path / "home", 20_000)))
+    assert len(found) == 20_000
+    assert [each for each in found if each.problem] == []
+
+
+def copied(workspace: Workspace, to: Path, before: bytes = b"", after: bytes = b"") -> Workspace:
+    """The part of a workspace that replay needs, at another place, with one change in the log."""
+    for name in ("decisions", "versions"):
+        for path in (workspace.home / name).rglob("*"):
+            if path.is_file():
+                target = to / path.relative_to(workspace.home)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                content = path.read_bytes()
+                target.write_bytes(content.replace(before, after) if before and name == "decisions" else content)
+    assert orjson.loads(next((to / "decisions").glob("*/*.ndjson")).read_bytes().splitlines()[0])
+    return Workspace(to)
