@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from features import database, history, last_seen, profiles
+from features.catalog import Catalog
 from features.events import EventLog
 from features.history import History
-from features.intake import ABOUT_STOCK
+from features.intake import ABOUT_STOCK, Intake
 from features.offline import PARTS, Part, alone, is_made_of, made_of, part_of
 from features.profiles import Profile
 from features.store import ProfileStore
@@ -56,6 +57,20 @@ def build(workspace: Workspace, progress: Progress = _untold, store: ProfileStor
     _level_stock(workspace, store, progress)
     store.record_materialisation()
     return summary
+
+
+def level_lacking(workspace: Workspace, store: ProfileStore) -> None:
+    """Put online what has never been there or is behind; what is there, right or wrong, is left as it is."""
+    engine = database.connect(workspace)
+    log, kept = database.events.c, database.profiles.c
+    with database.reading(engine) as connection:
+        known = sa.select(kept.customer_id).where(kept.customer_id == log.customer_id).exists()
+        newest = sa.select(log.customer_id, sa.func.max(log.known_at).label("known_at"))
+        rows = connection.execute(newest.where(log.customer_id.is_not(None), ~known).group_by(log.customer_id)).all()
+    for start in range(0, len(rows), AT_ONCE):
+        chunk = rows[start : start + AT_ONCE]
+        _level(engine, store, [_Folded(row.customer_id, (-1, -1), 0, row.known_at, b"", b"") for row in chunk])
+    Intake(engine, store, Catalog()).level_all()
 
 
 def build_lacking(workspace: Workspace, progress: Progress = _untold) -> Summary:

@@ -85,14 +85,25 @@ requests = sa.Table(
 )
 
 
+class DatabaseProblem(ValueError):
+    """A database that cannot be opened, in one sentence without the address, which may hold a password."""
+
+
 @cache
 def connect(workspace: Workspace) -> sa.Engine:
     """The engine of this workspace's database, its tables made if absent. One per process."""
-    engine = sa.create_engine(workspace.database_url, pool_pre_ping=not workspace.database_url.startswith("sqlite"))
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _on_sqlite_connect)
-        sa.event.listen(engine, "begin", _begin_immediate)
-    metadata.create_all(engine, checkfirst=True)
+    is_sqlite = workspace.database_url.startswith("sqlite")
+    try:
+        engine = sa.create_engine(workspace.database_url, pool_pre_ping=not is_sqlite)
+        if is_sqlite:
+            sa.event.listen(engine, "connect", _on_sqlite_connect)
+            sa.event.listen(engine, "begin", _begin_immediate)
+        metadata.create_all(engine, checkfirst=True)
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, sa.exc.OperationalError, ImportError) as error:
+        said = str(error).splitlines()[0]
+        raise DatabaseProblem(
+            f"database: cannot be opened ({said}); expected ONESTORY_DATABASE_URL as SQLAlchemy takes it, or none"
+        ) from None
     return engine
 
 

@@ -15,7 +15,7 @@ import orjson
 import sqlalchemy as sa
 
 from features import commerce, database
-from features.vocabulary import CHANNELS, Event, EventProblem
+from features.vocabulary import ANONYMOUS, CHANNELS, Event, EventProblem
 
 __all__ = ["EventLog", "EventProblem", "check", "event_of"]
 
@@ -45,6 +45,10 @@ def check(record: Mapping[str, Any], known_at: float) -> Event:
     body = record.get("body") or {}
     if not isinstance(body, Mapping):
         raise EventProblem("properties", f"`{str(body)[:40]}` is no object; expected {{…}}")
+    if str(record.get("user_id") or "").startswith(ANONYMOUS):
+        raise EventProblem(
+            "userId", f"begins with `{ANONYMOUS}`, the mark of who has not logged in; expected another id"
+        )
     return Event(
         message_id=_id(record, "message_id", "messageId", required=True) or "",
         name=name or "",

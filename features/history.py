@@ -18,9 +18,8 @@ import sqlalchemy as sa
 
 from features import database, profiles
 from features.events import event_of
-from features.identity import ANONYMOUS
 from features.profiles import Profile
-from features.vocabulary import ONLINE, Event
+from features.vocabulary import ANONYMOUS, ONLINE, Event
 
 
 def micros(moment: float) -> int:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from features import database
-from features.vocabulary import Event
-
-ANONYMOUS = "anonymous:"
+from features.vocabulary import ANONYMOUS, Event
 
 
 def customer_of(connection: sa.Connection, user_id: str | None, anonymous_id: str | None) -> str | None:

@@ -1,6 +1,7 @@
 """The check that training and serving see the same: every feature online against as known at this moment offline.
 
-First the offline files that lack something are made; the online store is only read. Then, customer by
+First the offline files that lack something are made, and customers who were never online are put there; what the
+online store holds is only read. Then, customer by
 customer, what Feast's front doors give: the stored state, every feature that `derive` makes of it, and every
 entry of last-seen, on the one side by `get_online_features`, on the other by `get_historical_features`. Values
 are equal or they are not; there is no tolerance. Whatever the online store holds is an answer, never an error.
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from features import database, history, last_seen, profiles
-from features.build import Progress, build_lacking
+from features.build import Progress, build_lacking, level_lacking
 from features.offline import part_of, part_path
 from features.profiles import Profile
 from features.store import ProfileStore
@@ -61,6 +62,7 @@ def parity(
 ) -> list[Difference]:
     """Every difference among all customers, or `sample` of them (the same ones every time), and in all stock."""
     store = store or ProfileStore(workspace)
+    level_lacking(workspace, store)
     build_lacking(workspace, progress)
     customers = _customers(workspace)
     if sample is not None:

@@ -20,6 +20,9 @@ OUTBOUND = frozenset({"email", "sms", "push"})
 ONLINE = "online"
 """The location of every channel that names none; only `store` must name one."""
 
+ANONYMOUS = "anonymous:"
+"""What begins the customer id of somebody who has not logged in."""
+
 PLACEMENTS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "home": frozenset({"web", "app"}),

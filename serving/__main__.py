@@ -66,7 +66,7 @@ def decide(
         with _progress() as progress:
             task = progress.add_task("deciding", total=len(customer_ids))
             summary = decide_audience(
-                engine.decide,
+                engine.decision,
                 customer_ids,
                 lambda customer_id: Question(customer_id, channel, placement, limit, location_id=location_id),
                 time.time,
@@ -83,6 +83,7 @@ def decide(
             "without_offer": summary.without_offer,
             "errors": summary.errors,
             "seconds": summary.seconds,
+            **({"held_back": dict(summary.held_back.most_common())} if summary.without_offer else {}),
         },
         as_json,
     )

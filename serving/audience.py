@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serving.problems import Problem, bad_input
+from serving.problems import Problem, bad_input, shown
 from serving.question import Question
+from serving.schemas import LONGEST_ID
 
 ROWS_AT_ONCE = 20_000
 SCHEMA = pa.schema(
@@ -35,7 +36,7 @@ class AudienceProblem(ValueError):
     """An audience file that cannot be used, in one sentence."""
 
 
-Decide = Callable[[Question, float], bytes]
+Decide = Callable[[Question, float], dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -44,6 +45,8 @@ class Summary:
     offers: int = 0
     without_offer: int = 0
     errors: int = 0
+    held_back: Counter[str] = field(default_factory=Counter)
+    """Of customers without an offer: how many had candidates held back by each reason code."""
     seconds: float = field(default=0.0)
 
 
@@ -92,9 +95,9 @@ def decide_audience(
 def _rows(decide: Decide, question: Question, now: float, summary: Summary) -> Iterator[dict[str, Any]]:
     summary.customers += 1
     try:
-        if not question.customer_id:
-            raise bad_input("customer_id", "is empty; expected a text of 1 to 255 characters")
-        decided = orjson.loads(decide(question, now))
+        if not question.customer_id.isprintable() or not 1 <= len(question.customer_id) <= LONGEST_ID:
+            raise bad_input("customer_id", f"is {shown(question.customer_id)}; expected 1 to {LONGEST_ID} characters")
+        decided = decide(question, now)
     except Problem as problem:
         summary.errors += 1
         yield {"customer_id": question.customer_id, "error": str(problem)}
@@ -103,6 +106,7 @@ def _rows(decide: Decide, question: Question, now: float, summary: Summary) -> I
     summary.offers += len(decided["offers"])
     if not decided["offers"]:
         summary.without_offer += 1
+        summary.held_back.update({reason["code"] for each in decided["suppressed"] for reason in each["reasons"]})
         yield row
     for offer in decided["offers"]:
         yield {**row, **{name: offer[name] for name in SCHEMA.names if name in offer}}

@@ -21,6 +21,7 @@ from rich.markup import escape
 
 from features.workspace import PROJECT, open_workspace
 from serving import feeds
+from serving.orphan import END_WITH_PARENT
 from serving.settings import Settings, SettingsProblem
 
 HOST = "127.0.0.1"
@@ -111,7 +112,9 @@ def _stoppable() -> Iterator[None]:
 def _served(port: int, target: str) -> Iterator[subprocess.Popen[bytes]]:
     """The service, in a session of its own so that Ctrl-C reaches only us; it never outlives the block."""
     command = [sys.executable, "-m", "bentoml", "serve", target]
-    child = subprocess.Popen([*command, "--host", HOST, "--port", str(port)], cwd=PROJECT, start_new_session=True)
+    command += ["--host", HOST, "--port", str(port)]
+    environment = {**os.environ, END_WITH_PARENT: "1"}
+    child = subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True)
     try:
         yield child
     finally:

@@ -26,6 +26,8 @@ Header = tuple[bytes, bytes]
 
 logger = logging.getLogger("onestory.http")
 
+BENTOML_PAGE = "/"
+"""BentoML's own page calls third parties from the reader's browser; `/docs.json` describes the service."""
 CORS: tuple[Header, ...] = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", b"retry-after"),
@@ -53,6 +55,8 @@ class Gate:
         cors = CORS if path in ("/decide", "/respond") or path.startswith("/v1/") else ()
         if cors and scope["method"] == "OPTIONS":
             return await _send(send, 204, PREFLIGHT, b"")
+        if path == BENTOML_PAGE or path.startswith("/static_content"):
+            return await _send_problem(send, _told(404, scope), cors)
         try:
             self._admit(scope, path)
         except Problem as problem:

@@ -11,6 +11,8 @@ import signal
 import threading
 import time
 
+END_WITH_PARENT = "ONESTORY_END_WITH_PARENT"
+"""Set by the demo for the server that it starts, which otherwise stays when the demo is killed."""
 LOOK_EVERY_S = 0.2
 END_WITHIN_S = 5.0
 

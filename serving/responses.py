@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from features.identity import ANONYMOUS
+from features.vocabulary import ANONYMOUS
 from serving.decision_log import DecisionLog
 from serving.problems import bad_input, not_found, shown
 from serving.schemas import RespondRequest
+
+CLOCKS_DIFFER_S = 300.0
 
 
 def responded(request: RespondRequest, log: DecisionLog, now: float) -> dict[str, Any]:
@@ -22,12 +24,16 @@ def responded(request: RespondRequest, log: DecisionLog, now: float) -> dict[str
         raise not_found(f"no decision {shown(request.decision_id)}; expected one answered by /decide")
     if request.occurred_at_s is not None and request.occurred_at_s > now:
         raise bad_input("occurred_at", f"{shown(request.occurred_at)} is in the future; expected a past time")
+    if request.occurred_at_s is not None and request.occurred_at_s < record["facts"]["now"] - CLOCKS_DIFFER_S:
+        raise bad_input("occurred_at", f"{shown(request.occurred_at)} is before the decision; expected a later time")
     offered = {offer["offer_id"]: offer for offer in record["answer"]["offers"]}
     if request.offer_id not in offered:
         known = ", ".join(f"`{offer_id}`" for offer_id in offered) or "none"
         raise bad_input("offer_id", f"{shown(request.offer_id)} was not offered by it; expected one of {known}")
     at = now if request.occurred_at_s is None else request.occurred_at_s
-    return _event(f"response:{request.response_id}", record, offered[request.offer_id], request.kind, at)
+    return _event(
+        f"response:{request.decision_id}:{request.response_id}", record, offered[request.offer_id], request.kind, at
+    )
 
 
 def accepted_by(order: Mapping[str, Any], log: DecisionLog) -> Iterator[dict[str, Any]]:

@@ -104,6 +104,14 @@ class Rulebook(checked_yaml.Checked):
 
 def load(path: Path) -> Rulebook:
     """The rulebook in `path`; raises `checked_yaml.FileProblem` with line numbers and suggestions."""
-    book = checked_yaml.load(path, Rulebook)
-    book._content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        said = f"`{path}` cannot be read: {(error.strerror or '?').lower()}; expected a YAML file"
+        raise checked_yaml.FileProblem([checked_yaml.Problem(path.name, 0, "", said)]) from None
+    if not content.strip():
+        said = "the file is empty; expected a rulebook, or no file to take the shipped one"
+        raise checked_yaml.FileProblem([checked_yaml.Problem(path.name, 0, "", said)])
+    book = checked_yaml.parse(path.name, content).check(Rulebook)
+    book._content = content
     return book

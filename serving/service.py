@@ -16,6 +16,7 @@ Keyword arguments do not work: BentoML knows a flat body as a single positional 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -42,7 +43,7 @@ from serving.answers import Decision, Decisions, Recorded
 from serving.gate import Gate
 from serving.http_events import EventDesk
 from serving.keys import WRITE, Keys, unauthorised
-from serving.orphan import end_with_parent
+from serving.orphan import END_WITH_PARENT, end_with_parent
 from serving.ports import DecisionEngine
 from serving.problems import Problem, problem_of
 from serving.schemas import EXPECTED, DecideBatchRequest, DecideRequest, RespondRequest
@@ -186,13 +187,17 @@ def _open_engine() -> DecisionEngine:
 
 def _check_files() -> None:
     """End with the sentences of what is wrong with the workspace's files, if anything is."""
+    from features import database
     from features.catalog import load_catalog
     from serving import rulebook
 
+    if os.environ.get(END_WITH_PARENT):
+        end_with_parent()
     try:
+        database.connect(WORKSPACE)
         load_catalog(WORKSPACE)
         rulebook.load(WORKSPACE.file("rulebook.yaml"))
-    except FileProblem as problem:
+    except (FileProblem, database.DatabaseProblem) as problem:
         sys.stderr.write(f"{problem}\n")
         raise SystemExit(2) from None
 

@@ -39,6 +39,8 @@ class Settings:
 
 def _keys(variables: Mapping[str, str], name: str) -> tuple[str, ...]:
     keys = tuple(key.strip() for key in variables.get(name, "").split(",") if key.strip())
+    if name in variables and variables[name].strip() and not keys:
+        raise SettingsProblem(f"settings: `{name}` is set but names no key; expected keys, or no `{name}`")
     for number, key in enumerate(keys, start=1):
         if ":" in key or not key.isascii() or not key.isprintable():
             raise SettingsProblem(

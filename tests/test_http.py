@@ -302,7 +302,6 @@ def test_an_unforeseen_error_tells_nothing_but_is_logged(
         ("GET", "/docs.json", None, False),
         ("GET", "/schema.json", None, False),
         ("GET", "/customers/1", None, False),
-        ("GET", "/", None, False),
     ],
 )
 def test_each_route_asks_for_its_key(locked: Face, method: str, path: str, body: Any, write_key_does: bool) -> None:
@@ -313,6 +312,11 @@ def test_each_route_asks_for_its_key(locked: Face, method: str, path: str, body:
     assert status("sk") == done
     assert status("wk") == (done if write_key_does else 401)
     assert (status(None), status("wrong")) == (401, 401)
+
+
+@pytest.mark.parametrize("path", ["/", "/static_content/index.js"])
+def test_bentomls_own_page_which_calls_third_parties_is_not_served(face: Face, path: str) -> None:
+    assert problem(face.request("GET", path), 404)["title"] == "Not found"
 
 
 def test_a_401_says_how_to_show_a_key(locked: Face) -> None:

@@ -133,6 +133,11 @@ def test_a_second_login_on_the_device_takes_nothing_from_the_first(intake, store
     assert derived(store, "2")["orders"] == 0.0
 
 
+def test_a_customer_id_cannot_pass_for_an_anonymous_one(intake):
+    receipt = intake.one(order("m1", user="anonymous:a1"), NOW)
+    assert receipt.problem.field == "userId"
+
+
 def test_stock_is_the_newest_message_not_the_last_to_arrive(intake, store, workspace):
     intake.one(stock("s2", 0, NOW - 10), NOW)
     intake.one(stock("s1", 9, NOW - 20), NOW)

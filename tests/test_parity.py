@@ -209,3 +209,18 @@ def test_events_since_the_build_are_built_first_and_differ_in_nothing(world: tup
         record = {"message_id": f"live{number}", "name": name, "occurred_at": known_at - number, "user_id": "c5"}
         intake.one({**record, "body": body}, known_at + number)
     assert parity(workspace, store=store) == []
+
+
+def test_a_history_that_was_never_built_is_put_online_before_it_is_compared(workspace: Workspace) -> None:
+    with database.transaction(database.connect(workspace)) as connection:
+        for number in range(3):
+            line = {"product_id": "a", "quantity": 1, "price": 2.0}
+            body = {"order_id": f"o{number}", "products": [line]}
+            event = Event(f"m{number}", "Order Completed", NOON + number, NOON + number, "1", body=body)
+            EventLog().append(connection, event, "1")
+    store = ProfileStore(workspace)
+    assert parity(workspace, store=store) == []
+    found = store.read("1")
+    assert found is not None
+    assert found.profile.state["orders"] == 3
+    store.close()

@@ -123,6 +123,16 @@ def test_what_is_sold_out_goes_and_comes_back_with_the_stock(server: Server) -> 
     assert decide(server.url)["offers"][0]["product_id"] == product
 
 
+def test_of_a_batch_without_times_the_last_word_counts(server: Server) -> None:
+    product = decide(server.url)["offers"][0]["product_id"]
+    stock = {"product_id": product, "location_id": "online"}
+    for last in (0, 5, 0, 7):
+        levels = [{"type": "track", "event": "Stock Updated", "properties": stock | {"quantity": q}} for q in (3, last)]
+        assert httpx.post(f"{server.url}/v1/batch", json={"batch": levels}).json()["rejected"] == []
+        assert (product in shown(decide(server.url, limit=20))) is (last > 0)
+        time.sleep(0.01)
+
+
 def test_outbound_channels_need_a_consent(server: Server) -> None:
     decision = decide(server.url, channel="email", placement="newsletter")
     assert decision["offers"] == []
