@@ -33,7 +33,7 @@ LINE_FEATURES: Mapping[str, str] = {
     "customer_lines": "lines of the customer, of all products",
     "own_lines": "lines of the product that the customer bought before",
     "own_returned": "of these, sent back",
-    "line_quantity": "units on the line",
+    "line_quantity": "units on the line; where the question names none, what the customer's lines have on average",
     "line_price": "price per unit; where the question names none, the last price that the product was sold at",
     "line_value": "quantity × price",
 }
@@ -42,9 +42,10 @@ LINE_FEATURES: Mapping[str, str] = {
 
 @dataclass(slots=True)
 class Counts:
-    """Lines bought, and lines sent back."""
+    """Lines bought, the units on them, and lines sent back."""
 
     lines: int = 0
+    units: int = 0
     returned: int = 0
 
 
@@ -53,22 +54,23 @@ class Order:
     """What we have heard of one order of one customer, and what of it counts at present."""
 
     events: list[Event] = field(default_factory=list)
-    bought: frozenset[str] = frozenset()
-    returned: frozenset[str] = frozenset()
+    bought: dict[str, int] = field(default_factory=dict)
+    returned: dict[str, int] = field(default_factory=dict)
 
 
-def standing(events: list[Event]) -> tuple[frozenset[str], dict[str, list[Event]]]:
-    """Which products of an order stand as bought, and the refunds of each, of all that was heard of that order."""
-    bought: set[str] = set()
+def standing(events: list[Event]) -> tuple[dict[str, int], dict[str, list[Event]]]:
+    """What of an order stands as bought, in units, and the refunds of each product, of all that was heard of it."""
+    bought: dict[str, int] = {}
     refunds: dict[str, list[Event]] = {}
     for event in settled(sorted(events, key=lambda event: event.key)):
-        products = {line["product_id"] for line in event.body.get("products") or []}
+        products = event.body.get("products") or []
         if event.name == "Order Completed":
-            bought |= products
+            for line in products:
+                bought[line["product_id"]] = bought.get(line["product_id"], 0) + line.get("quantity", 1)
         elif event.name == "Order Refunded":
-            for product_id in sorted(products):
+            for product_id in sorted({line["product_id"] for line in products}):
                 refunds.setdefault(product_id, []).append(event)
-    return frozenset(bought), refunds
+    return bought, refunds
 
 
 class ProductHistory:
@@ -90,32 +92,36 @@ class ProductHistory:
         order = self._orders.setdefault((customer_id, order_id), Order())
         order.events.append(event)
         bought, refunds = standing(order.events)
-        returned = frozenset(refunds)
-        self._count(customer_id, order.bought, bought, "lines")
-        self._count(customer_id, order.returned, returned, "returned")
+        returned = dict.fromkeys(refunds, 1)
+        self._count(customer_id, "units", order.bought, bought)
+        self._count(customer_id, "lines", dict.fromkeys(order.bought, 1), dict.fromkeys(bought, 1))
+        self._count(customer_id, "returned", order.returned, returned)
         order.bought, order.returned = bought, returned
         if event.name == "Order Completed":
             priced = (line for line in event.body.get("products") or [] if line.get("price"))
             self.prices.update((line["product_id"], float(line["price"])) for line in priced)
 
-    def _count(self, customer_id: str, before: frozenset[str], now: frozenset[str], name: str) -> None:
-        for product_id, by in [*((p, 1) for p in now - before), *((p, -1) for p in before - now)]:
+    def _count(self, customer_id: str, name: str, before: Mapping[str, int], now: Mapping[str, int]) -> None:
+        for product_id in {*before, *now}:
+            more = now.get(product_id, 0) - before.get(product_id, 0)
             for counts in (
                 self.all,
                 self.products.setdefault(product_id, Counts()),
                 self.customers.setdefault(customer_id, Counts()),
                 self.pairs.setdefault((customer_id, product_id), Counts()),
             ):
-                setattr(counts, name, getattr(counts, name) + by)
+                setattr(counts, name, getattr(counts, name) + more)
 
     def line(
-        self, customer_id: str, product_id: str, quantity: float = 1.0, price: float | None = None
+        self, customer_id: str, product_id: str, quantity: float | None = None, price: float | None = None
     ) -> tuple[float, ...]:
-        """The values of `LINE_FEATURES` for a line that this customer might buy now."""
+        """The values of `LINE_FEATURES` for a line that this customer might buy now; None or NaN: not known."""
         product = self.products.get(product_id, _NONE)
         customer = self.customers.get(customer_id, _NONE)
         own = self.pairs.get((customer_id, product_id), _NONE)
         asked = self.prices.get(product_id, math.nan) if price is None or price != price else price
+        if quantity is None or quantity != quantity:
+            quantity = next((each.units / each.lines for each in (own, customer, product) if each.lines), 1.0)
         return (
             self._rate(product),
             float(product.lines),

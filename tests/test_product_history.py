@@ -72,7 +72,7 @@ def test_events_of_other_kinds_and_without_an_order_change_nothing() -> None:
     assert history.all == Counts() and not history.products
 
 
-def test_a_line_is_asked_about_by_name_and_a_missing_price_is_the_last_one() -> None:
+def test_a_line_is_asked_about_by_name_and_what_it_leaves_out_is_as_usual() -> None:
     history = after(bought(0, "o", ("tea", 2)), back(5, "o", ("tea", 2)))
     named = dict(zip(LINE_FEATURES, history.line("c", "tea", 3.0), strict=True))
     assert (named["product_lines"], named["own_lines"], named["own_returned"]) == (1.0, 1.0, 1.0)
@@ -80,6 +80,8 @@ def test_a_line_is_asked_about_by_name_and_a_missing_price_is_the_last_one() -> 
     other = dict(zip(LINE_FEATURES, history.line("d", "pot", 1.0, 4.0), strict=True))
     assert other["product_return_rate"] == pytest.approx(2 / 31)  # that of all products, itself kept off 0
     assert named["product_return_rate"] > other["product_return_rate"]
+    assert history.line("c", "tea")[-3] == history.line("c", "pot")[-3] == history.line("d", "tea")[-3] == 2.0
+    assert history.line("d", "pot")[-3] == 1.0
     assert other["line_price"] == 4.0 and history.line("d", "pot")[-2] != history.line("d", "pot")[-2]
 
 

@@ -94,11 +94,11 @@ def checked(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def checked_lines(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The pairs with ids as texts, `as_of` in epoch seconds, one unit where no quantity is named, price or NaN."""
+    """The pairs with ids as texts, `as_of` in epoch seconds, quantity and price or NaN."""
     frame = _keyed(pairs, "product_id", "quantity, price")
-    for name, least, otherwise in (("quantity", 1.0, 1.0), ("price", 0.0, np.nan)):
-        values = [_number(name, value, least, otherwise) for value in pairs.get(name, [])]
-        frame[name] = pd.Series(values or [otherwise] * len(frame), dtype=np.float64)
+    for name, least in (("quantity", 1.0), ("price", 0.0)):
+        values = [_number(name, value, least) for value in pairs.get(name, [])]
+        frame[name] = pd.Series(values or [np.nan] * len(frame), dtype=np.float64)
     return frame
 
 
@@ -111,9 +111,9 @@ def _keyed(pairs: pd.DataFrame, item: str, optional: str) -> pd.DataFrame:
     return pd.DataFrame(made, dtype=object).assign(as_of=[_moment(value) for value in pairs["as_of"]])
 
 
-def _number(name: str, value: object, least: float, otherwise: float) -> float:
+def _number(name: str, value: object, least: float) -> float:
     if value is None or value != value:
-        return otherwise
+        return np.nan
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
