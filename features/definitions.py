@@ -91,6 +91,7 @@ class Views(NamedTuple):
 class Services(NamedTuple):
     churn: FeatureService
     propensity: FeatureService
+    returns: FeatureService
     decision: FeatureService
 
 
@@ -159,10 +160,11 @@ def views(home: str) -> Views:
 
 
 def services(views: Views) -> Services:
-    """What each reader asks for. `churn` and `propensity` join at any past moment (`as_of` beside `event_timestamp`).
+    """What each reader asks for. All but `decision` join at any past moment (`as_of` beside `event_timestamp`).
 
     `propensity` takes the customer's features from here; its customer × offer columns are made by
-    `affinity` from the entries, which `store.profiles_at` gives for any past moment. `decision` is what
+    `affinity` from the entries, which `store.profiles_at` gives for any past moment. So does `returns`, whose
+    columns of customer × product are made by `product_history` from everybody's events. `decision` is what
     a decision reads of its customer, online. Stock is in none of them: it is keyed by product and location.
     """
     return Services(
@@ -171,6 +173,11 @@ def services(views: Views) -> Services:
             name="propensity",
             features=[views.customer_features],
             description="model inputs: customer part of propensity",
+        ),
+        returns=FeatureService(
+            name="returns",
+            features=[views.customer_features],
+            description="model inputs: customer part of return risk",
         ),
         decision=FeatureService(
             name="decision",
@@ -188,4 +195,4 @@ def everything(home: str) -> list[Any]:
 
 if "ONESTORY_HOME" in os.environ:  # Feast looks for objects among the names of this module
     profile, last_seen, last_seen_history, stock, customer_features = _views = views(os.environ["ONESTORY_HOME"])
-    churn, propensity, decision = services(_views)
+    churn, propensity, returns, decision = services(_views)

@@ -27,6 +27,7 @@ from features.catalog import load_catalog
 from features.events import check
 from features.offers import OfferEntry
 from features.pairs import MOMENT_FEATURES
+from features.product_history import LINE_FEATURES
 from features.profiles import FEATURES
 from features.segment import parse
 from features.tables import LocationRow, ProductRow
@@ -426,6 +427,7 @@ def features_page() -> str:
         "Of customer and offer": ("`features/affinity.py`", AFFINITY_FEATURES),
         "Of the offer": ("`features/offer_index.py`", OFFER_FEATURES),
         "Of the moment": ("`features/pairs.py`; else 0", MOMENT_FEATURES),
+        "Of a line": ("`features/product_history.py`, for return risk", LINE_FEATURES),
     }
     text = [
         "# Features\n",

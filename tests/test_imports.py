@@ -18,6 +18,7 @@ PURE = (
     "features/steps.py",
     "features/profiles.py",
     "features/affinity.py",
+    "features/product_history.py",
     "features/sentences.py",
     "training/labels.py",
     "serving/rules.py",

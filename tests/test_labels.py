@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.vocabulary import DAY_S
-from training.labels import CHURN_HORIZON_DAYS, SHOWN_DAYS, churn_cuts, churn_labels, propensity_labels
+from training.labels import (
+    CHURN_HORIZON_DAYS,
+    RETURN_DAYS,
+    SHOWN_DAYS,
+    churn_cuts,
+    churn_labels,
+    propensity_labels,
+    return_labels,
+)
 
 T = 1_790_000_000.0
 START, OVER = T - 60 * DAY_S, T - 30 * DAY_S
@@ -114,6 +122,44 @@ def test_cut_points_are_the_newest_that_are_known_and_have_a_past() -> None:
     assert [round((T - cut) / DAY_S) for cut in cuts] == [120, 90]
     assert len(churn_cuts(T - 2000 * DAY_S, T)) == 6
     assert churn_cuts(T - 80 * DAY_S, T) == []
+
+
+WINDOW_S = RETURN_DAYS * DAY_S
+BOUGHT = T - WINDOW_S
+
+
+def lines(*rows: tuple[str, str, float]) -> pd.DataFrame:
+    made = [("c", order, product, at, at, 1.0, 2.0) for order, product, at in rows]
+    return frame("customer_id order_id product_id at known_at quantity price", *made)
+
+
+def returned(*rows: tuple[Any, ...]) -> pd.DataFrame:
+    return frame("customer_id order_id product_id at known_at", *rows).astype({"at": float, "known_at": float})
+
+
+@pytest.mark.parametrize(
+    ("at", "label"),
+    [(BOUGHT - 1, 0.0), (BOUGHT, 1.0), (BOUGHT + WINDOW_S, 1.0), (BOUGHT + WINDOW_S + 1, 0.0)],
+    ids=["before the purchase", "at once", "in the last second", "too late"],
+)
+def test_a_line_is_returned_that_comes_back_within_sixty_days_of_the_purchase(at: float, label: float) -> None:
+    found = return_labels(lines(("o", "tea", BOUGHT)), returned(("c", "o", "tea", at, at)), T + 9)
+    assert found[["as_of", "label"]].to_numpy().tolist() == [[BOUGHT, label]]
+
+
+@pytest.mark.parametrize("of", [("d", "o", "tea"), ("c", "p", "tea"), ("c", "o", "pot")])
+def test_what_comes_back_of_another_customer_order_or_product_labels_nothing(of: tuple[str, str, str]) -> None:
+    assert return_labels(lines(("o", "tea", BOUGHT)), returned((*of, T, T)), T)["label"].tolist() == [0.0]
+
+
+def test_a_line_whose_sixty_days_have_not_passed_has_no_label() -> None:
+    back = returned(("c", "o", "tea", BOUGHT, BOUGHT))
+    assert [len(return_labels(lines(("o", "tea", BOUGHT)), back, moment)) for moment in (T - 1, T)] == [0, 1]
+
+
+def test_a_return_heard_of_after_as_of_is_not_known() -> None:
+    late = returned(("c", "o", "tea", BOUGHT, T + 1))
+    assert [return_labels(lines(("o", "tea", BOUGHT)), late, t)["label"].sum() for t in (T, T + 1)] == [0.0, 1.0]
 
 
 times = st.integers(-200, 200).map(lambda day: T + day * DAY_S)

@@ -106,7 +106,12 @@ REFUSED = [
     (["train", "churn", "--as-of", "soon"], "--as-of is `soon`; expected RFC 3339 such as `2026-11-20T10:00:00Z`"),
     (["train", "churn", "--param", "trees"], "--param is `trees`; expected name=value, such as trees=300"),
     (["train", "churn", "--param", "tree=3"], "unknown parameter `tree`; did you mean `trees`?"),
-    (["train", "returns"], "returns cannot be learnt yet"),
+    (
+        ["train", "returns"],
+        "returns needs orders that are 60 days old by --as-of, some of whose products were refunded",
+    ),
+    (["promote", "returns"], "no model for `returns` yet; run `python -m training train returns`"),
+    (["score", "returns", "--out", "x.parquet"], "score returns takes `--pairs FILE.parquet`"),
     (["train", "churn", "--as-of", "2025-07-01"], "churn needs orders over more than 90 days before --as-of"),
     (["promote", "churn", "--version", "99"], "`churn` has no version `99`; expected latest, champion or one of"),
     (["score", "churn", "--out", "x.parquet"], "score churn takes `--as-of T`, and no `--pairs`"),

@@ -67,6 +67,10 @@ def _train(workspace: Workspace, task: Task, settings: Settings, at: float | Non
 
         catalog = load_catalog(workspace, ended=True)
         data = datasets.propensity_dataset(workspace, store, catalog, at, task.columns, told)
+    elif task.per_line:
+        from training import lines
+
+        data = lines.returns_dataset(workspace, store, at, task.columns, task.service, told)
     else:
         told("features as known then", 0, 1)
         data = datasets.churn_dataset(workspace, store, at, task.columns, task.service)
@@ -114,18 +118,22 @@ def score(
     out: Annotated[Path, typer.Option(help="The parquet file to write.")],
     as_of: AsOf = None,
     pairs: Annotated[
-        Path | None, typer.Option(help="Parquet: customer_id, offer_id, as_of[, channel, placement].")
+        Path | None,
+        typer.Option(
+            help="Parquet: customer_id, as_of, offer_id[, channel, placement] or product_id[, quantity, price]."
+        ),
     ] = None,
     version: Annotated[str, typer.Option(help="A number, latest or champion.")] = "latest",
     as_json: AsJson = False,
 ) -> None:
-    """Score every customer known at --as-of (churn), or the pairs of a file (propensity)."""
+    """Score every customer known at --as-of (churn), or the pairs of a file (propensity, returns)."""
     with _told_plainly():
         asked = _task(task)
         at = _as_of(as_of)
-        if asked.per_exposure and (pairs is None or as_of is not None):
+        of_pairs = asked.per_exposure or asked.per_line
+        if of_pairs and (pairs is None or as_of is not None):
             _refuse(f"score {task} takes `--pairs FILE.parquet` with a column as_of, and no `--as-of`")
-        if not asked.per_exposure and (pairs is not None or at is None):
+        if not of_pairs and (pairs is not None or at is None):
             _refuse(f"score {task} takes `--as-of T`, and no `--pairs`")
         workspace = open_workspace()
         with _progress() as told:
@@ -148,7 +156,9 @@ def _score(
 
     store = ProfileStore(workspace)
     told("opening model and feature store", 1, 1)
-    if asked is not None:
+    if asked is not None and task.per_line:
+        scores = scoring.score_lines(workspace, store, task, scorer, asked, told)
+    elif asked is not None:
         scores = scoring.score_pairs(workspace, store, scorer, asked, told)
     else:
         assert at is not None
@@ -163,10 +173,8 @@ def _score(
 
 
 def _task(name: str) -> Task:
-    if name == "returns":
-        _refuse("returns cannot be learnt yet; it needs a history with returns, from the source onlineretail")
     if name not in TASKS:
-        _refuse(f"unknown task `{name}`; {suggestion(name, (*TASKS, 'returns'))}")
+        _refuse(f"unknown task `{name}`; {suggestion(name, TASKS)}")
     return TASKS[name]
 
 

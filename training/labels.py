@@ -21,6 +21,9 @@ CHURN_POPULATION_DAYS = 180
 SHOWN_DAYS = 90
 """For an offer shown in a channel the window ends after so long, if the offer is not over before."""
 
+RETURN_DAYS = 60
+"""A line is returned that is sent back within so many days of the purchase."""
+
 EXPOSURE_COLUMNS = ("customer_id", "offer_id", "group", "as_of", "channel", "placement", "label")
 
 
@@ -84,3 +87,21 @@ def churn_cuts(first_order: float, as_of: float, every_days: float = 30.0, most:
     oldest = first_order + min(60.0 * DAY_S, max(0.0, newest - first_order) / 2)
     cuts = [newest - step * every_days * DAY_S for step in range(most)]
     return sorted(cut for cut in cuts if cut >= oldest and cut > first_order)
+
+
+def return_labels(lines: pd.DataFrame, returned: pd.DataFrame, as_of: float) -> pd.DataFrame:
+    """One row per line whose 60 days have passed, label 1.0 if its product came back within them, as_of the purchase.
+
+    `lines` (customer_id, order_id, product_id, at, known_at, quantity, price), `returned` (customer_id, order_id,
+    product_id, at, known_at): what came back of an order that is not among the lines labels nothing.
+    """
+    window_s = RETURN_DAYS * DAY_S
+    chosen = lines[(lines["known_at"] <= as_of) & (lines["at"] + window_s <= as_of)]
+    key = ["customer_id", "order_id", "product_id"]
+    chosen = chosen.sort_values(["at", *key], kind="stable", ignore_index=True)
+    known = returned.loc[returned["known_at"] <= as_of, [*key, "at"]].rename(columns={"at": "returned_at"})
+    joined = chosen[[*key, "at"]].reset_index(names="row").merge(known, on=key, how="inner")
+    in_time = (joined["at"] <= joined["returned_at"]) & (joined["returned_at"] <= joined["at"] + window_s)
+    label = np.zeros(len(chosen))
+    label[joined.loc[in_time, "row"].unique()] = 1.0
+    return chosen.assign(label=label, as_of=chosen["at"]).drop(columns=["at", "known_at"])

@@ -16,9 +16,8 @@ POINTS = 500
 Scores = Mapping[str, Floats]
 
 
-def pictures(truth: Truth, scores: Scores) -> dict[str, Figure]:
+def pictures(truth: Truth, scores: Scores, unit: str) -> dict[str, Figure]:
     """File name → figure; the models are drawn over each other, the first one in front."""
-    unit = "send" if truth.units is not None else "customer"
     happened = units_of(truth.units, truth.label)
     said = {name: any_of(truth.units, score) for name, score in scores.items()}
     return {

@@ -98,7 +98,7 @@ class Registry:
                 mlflow.log_text(verdict.table().to_csv(index=False), "comparison.csv")
                 mlflow.log_text(pd.DataFrame(verdict.slices).to_csv(index=False), "slices.csv")
                 shown = [verdict.chosen, *(c for c in verdict.candidates if c is not verdict.chosen)][:COMPARED]
-                drawn = plots.pictures(verdict.truth, {candidate.name: candidate.scores for candidate in shown})
+                drawn = plots.pictures(verdict.truth, {c.name: c.scores for c in shown}, task.unit)
                 for name, figure in drawn.items():
                     mlflow.log_figure(figure, f"plots/{name}")
                 write_portable(verdict.fitted, Path(scratch))

@@ -18,7 +18,7 @@ from features.sentences import suggestion
 from features.store import ProfileStore
 from features.vocabulary import CHANNELS, PLACEMENTS
 from features.workspace import Workspace
-from training import datasets
+from training import datasets, lines
 from training.tasks import Task
 
 Progress = Callable[[str, int, int], None]
@@ -55,6 +55,23 @@ def score_pairs(
     return pairs.assign(score=scores)
 
 
+def score_lines(
+    workspace: Workspace,
+    store: ProfileStore,
+    task: Task,
+    scorer: Scorer,
+    pairs: pd.DataFrame,
+    progress: Progress = lambda *_: None,
+) -> pd.DataFrame:
+    """`pairs` of customer and product with a `score` each, of what was known just before each `as_of`."""
+    asked = checked_lines(pairs)
+    if not len(asked):
+        return pairs.assign(score=np.empty(0))
+    events = list(lines.heard(workspace, asked["as_of"].max()))
+    rows, _ = lines.line_features(store, events, asked, scorer.columns, task.service, progress)
+    return pairs.assign(score=scorer.predict(rows))
+
+
 def read_pairs(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
@@ -65,11 +82,7 @@ def read_pairs(path: Path) -> pd.DataFrame:
 
 def checked(pairs: pd.DataFrame) -> pd.DataFrame:
     """The pairs with ids as texts, `as_of` in epoch seconds, channel and placement known or empty."""
-    for name in ("customer_id", "offer_id", "as_of"):
-        if name not in pairs:
-            raise BadPairs(f"column `{name}` is missing; expected customer_id, offer_id, as_of[, channel, placement]")
-    made = {name: [str(value) for value in pairs[name]] for name in ("customer_id", "offer_id")}
-    frame = pd.DataFrame(made, dtype=object).assign(as_of=[_moment(value) for value in pairs["as_of"]])
+    frame = _keyed(pairs, "offer_id", "channel, placement")
     for name, known in (("channel", CHANNELS), ("placement", tuple(PLACEMENTS))):
         values = [
             None if value is None or value != value or value == "" else str(value) for value in pairs.get(name, [])
@@ -78,6 +91,36 @@ def checked(pairs: pd.DataFrame) -> pd.DataFrame:
             raise BadPairs(f"unknown {name} `{value}`; {suggestion(value, known)}")
         frame[name] = pd.Series(values or [None] * len(frame), dtype=object)
     return frame
+
+
+def checked_lines(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs with ids as texts, `as_of` in epoch seconds, quantity and price or NaN."""
+    frame = _keyed(pairs, "product_id", "quantity, price")
+    for name, least in (("quantity", 1.0), ("price", 0.0)):
+        values = [_number(name, value, least) for value in pairs.get(name, [])]
+        frame[name] = pd.Series(values or [np.nan] * len(frame), dtype=np.float64)
+    return frame
+
+
+def _keyed(pairs: pd.DataFrame, item: str, optional: str) -> pd.DataFrame:
+    """Whom and what it is about, and when."""
+    for name in ("customer_id", item, "as_of"):
+        if name not in pairs:
+            raise BadPairs(f"column `{name}` is missing; expected customer_id, {item}, as_of[, {optional}]")
+    made = {name: [str(value) for value in pairs[name]] for name in ("customer_id", item)}
+    return pd.DataFrame(made, dtype=object).assign(as_of=[_moment(value) for value in pairs["as_of"]])
+
+
+def _number(name: str, value: object, least: float) -> float:
+    if value is None or value != value:
+        return np.nan
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = np.nan
+    if not least <= number < np.inf:
+        raise BadPairs(f"{name} is `{value}`; expected a number of at least {least:g}")
+    return number
 
 
 def _moment(value: object) -> float:

@@ -148,17 +148,18 @@ def validation(data: Dataset, share: float) -> tuple[np.ndarray, float | None]:
 
     With a single moment there is no later one: then a share of the customers, drawn by their id, and no time.
     """
-    seen = data.frame[["customer_id", "as_of"]].drop_duplicates()
-    counts = seen.groupby("as_of").size()
-    label, moment = data.label, data.frame["as_of"].to_numpy()
-    best: tuple[float, float] | None = None
-    for start in counts.index[1:]:
-        here = moment >= start
-        if 0 < label[here].sum() < here.sum() and 0 < label[~here].sum() < (~here).sum():
-            off = abs(counts[counts.index >= start].sum() / counts.sum() - share)
-            best = min(best, (off, float(start))) if best else (off, float(start))
-    if best is not None:
-        return moment >= best[1], best[1]
+    moment = data.frame["as_of"].to_numpy()
+    moments, place = np.unique(moment, return_inverse=True)
+    seen = np.bincount(moments.searchsorted(data.frame[["customer_id", "as_of"]].drop_duplicates()["as_of"]))
+    rows, events = np.bincount(place), np.bincount(place, data.label)
+    later_rows, later_events = (np.cumsum(counts[::-1])[::-1] for counts in (rows, events))
+    earlier_rows, earlier_events = later_rows[0] - later_rows, later_events[0] - later_events
+    later_both = (later_events > 0) & (later_events < later_rows)
+    both = later_both & (earlier_events > 0) & (earlier_events < earlier_rows)
+    if both.any():
+        off = np.abs(np.cumsum(seen[::-1])[::-1] / seen.sum() - share)
+        start = float(moments[np.argmin(np.where(both, off, np.inf))])
+        return moment >= start, start
     from zlib import crc32
 
     codes = np.array([crc32(customer_id.encode()) % 1_000 for customer_id in data.frame["customer_id"]])

@@ -12,6 +12,7 @@ from typing import Any
 
 from features.offer_index import OFFER_FEATURES
 from features.pairs import MOMENT_FEATURES
+from features.product_history import LINE_FEATURES
 from features.sentences import suggestion
 
 
@@ -93,6 +94,13 @@ class Task:
     """Logistic regressions over very few columns, by name."""
     per_exposure: bool
     """Whether rows belong together: the offers of one campaign that a customer was sent at one moment."""
+    per_line: bool = False
+    """Whether a row is a product on an order; else, and without exposures, a row is a customer at a moment."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted where rows that belong together count as one."""
+        return "send" if self.per_exposure else "line" if self.per_line else "customer"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -183,4 +191,24 @@ CHURN = Task(
     per_exposure=False,
 )
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (PROPENSITY, CHURN)}
+RETURNS = Task(
+    name="returns",
+    model_name="onestory-returns",
+    service="returns",
+    signs={
+        **dict.fromkeys(LINE_FEATURES, 0),
+        "product_return_rate": 1,
+        "customer_line_return_rate": 1,
+        "own_returned": 1,
+        "orders": 0,
+        "days_since_first_order": 0,
+    },
+    baselines={
+        "product's own rate": ("product_return_rate",),
+        "rates of product and customer": ("product_return_rate", "customer_line_return_rate"),
+    },
+    per_exposure=False,
+    per_line=True,
+)
+
+TASKS: Mapping[str, Task] = {task.name: task for task in (PROPENSITY, CHURN, RETURNS)}

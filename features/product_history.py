@@ -1,0 +1,142 @@
+"""What became of each product so far: lines bought and sent back, per product, per customer, and per both.
+
+A fold over everybody's orders, refunds and cancellations in the order in which we heard of them, so that
+what it says at any moment is what was known then. Training asks it for return risk now; serving will, for
+the value of an offer. Pure: no clock, no store, and nothing of a single customer's profile, which is in
+`profiles`.
+
+A line is a product within an order, whatever its quantity. It is sent back once however many refunds it
+took. What a correction or cancellation un-buys (`corrections`) was never a line; a refund of an order that
+we do not know is no line either, but something of the product came back, and that counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from features.corrections import settled
+from features.vocabulary import Event
+
+__all__ = ["HEARD", "LINE_FEATURES", "PRIOR_LINES", "Counts", "Order", "ProductHistory", "standing"]
+
+HEARD = ("Order Completed", "Order Refunded", "Order Cancelled")
+"""The events that change anything here."""
+PRIOR_LINES = 30.0
+"""A rate starts as that of all products; the product's own lines outweigh it from so many on."""
+
+LINE_FEATURES: Mapping[str, str] = {
+    "product_return_rate": f"share of the product's lines sent back, with {PRIOR_LINES:g} lines of the mean rate added",
+    "product_lines": "lines of the product, of all customers",
+    "customer_line_return_rate": f"the same share of the customer's lines, with {PRIOR_LINES:g} added likewise",
+    "customer_lines": "lines of the customer, of all products",
+    "own_lines": "lines of the product that the customer bought before",
+    "own_returned": "of these, sent back",
+    "line_quantity": "units on the line; where the question names none, what the customer's lines have on average",
+    "line_price": "price per unit; where the question names none, the last price that the product was sold at",
+    "line_value": "quantity × price",
+}
+"""What `ProductHistory.line` gives for one line, in that order."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Lines bought, the units on them, and lines sent back."""
+
+    lines: int = 0
+    units: int = 0
+    returned: int = 0
+
+
+@dataclass(slots=True)
+class Order:
+    """What we have heard of one order of one customer, and what of it counts at present."""
+
+    events: list[Event] = field(default_factory=list)
+    bought: dict[str, int] = field(default_factory=dict)
+    returned: dict[str, int] = field(default_factory=dict)
+
+
+def standing(events: list[Event]) -> tuple[dict[str, int], dict[str, list[Event]]]:
+    """What of an order stands as bought, in units, and the refunds of each product, of all that was heard of it."""
+    bought: dict[str, int] = {}
+    refunds: dict[str, list[Event]] = {}
+    for event in settled(sorted(events, key=lambda event: event.key)):
+        products = event.body.get("products") or []
+        if event.name == "Order Completed":
+            for line in products:
+                bought[line["product_id"]] = bought.get(line["product_id"], 0) + line.get("quantity", 1)
+        elif event.name == "Order Refunded":
+            for product_id in sorted({line["product_id"] for line in products}):
+                refunds.setdefault(product_id, []).append(event)
+    return bought, refunds
+
+
+class ProductHistory:
+    """The counts after all events added so far."""
+
+    def __init__(self) -> None:
+        self.all = Counts()
+        self.products: dict[str, Counts] = {}
+        self.customers: dict[str, Counts] = {}
+        self.pairs: dict[tuple[str, str], Counts] = {}
+        self.prices: dict[str, float] = {}
+        self._orders: dict[tuple[str, str], Order] = {}
+
+    def add(self, event: Event, customer_id: str) -> None:
+        """Take in one event, in the order of knowing."""
+        order_id = event.body.get("order_id")
+        if event.name not in HEARD or not order_id:
+            return
+        order = self._orders.setdefault((customer_id, order_id), Order())
+        order.events.append(event)
+        bought, refunds = standing(order.events)
+        returned = dict.fromkeys(refunds, 1)
+        self._count(customer_id, "units", order.bought, bought)
+        self._count(customer_id, "lines", dict.fromkeys(order.bought, 1), dict.fromkeys(bought, 1))
+        self._count(customer_id, "returned", order.returned, returned)
+        order.bought, order.returned = bought, returned
+        if event.name == "Order Completed":
+            priced = (line for line in event.body.get("products") or [] if line.get("price"))
+            self.prices.update((line["product_id"], float(line["price"])) for line in priced)
+
+    def _count(self, customer_id: str, name: str, before: Mapping[str, int], now: Mapping[str, int]) -> None:
+        for product_id in {*before, *now}:
+            more = now.get(product_id, 0) - before.get(product_id, 0)
+            for counts in (
+                self.all,
+                self.products.setdefault(product_id, Counts()),
+                self.customers.setdefault(customer_id, Counts()),
+                self.pairs.setdefault((customer_id, product_id), Counts()),
+            ):
+                setattr(counts, name, getattr(counts, name) + more)
+
+    def line(
+        self, customer_id: str, product_id: str, quantity: float | None = None, price: float | None = None
+    ) -> tuple[float, ...]:
+        """The values of `LINE_FEATURES` for a line that this customer might buy now; None or NaN: not known."""
+        product = self.products.get(product_id, _NONE)
+        customer = self.customers.get(customer_id, _NONE)
+        own = self.pairs.get((customer_id, product_id), _NONE)
+        asked = self.prices.get(product_id, math.nan) if price is None or price != price else price
+        if quantity is None or quantity != quantity:
+            quantity = next((each.units / each.lines for each in (own, customer, product) if each.lines), 1.0)
+        return (
+            self._rate(product),
+            float(product.lines),
+            self._rate(customer),
+            float(customer.lines),
+            float(own.lines),
+            float(own.returned),
+            quantity,
+            asked,
+            quantity * asked,
+        )
+
+    def _rate(self, counts: Counts) -> float:
+        mean = (self.all.returned + 1.0) / (self.all.lines + PRIOR_LINES)
+        return (counts.returned + PRIOR_LINES * mean) / (counts.lines + PRIOR_LINES)
+
+
+_NONE = Counts()
