@@ -152,6 +152,8 @@ FEATURES: Mapping[str, str] = {
     "gap_mean_days": "mean days between orders",
     "gap_cv": "variation of the days between orders (standard deviation / mean)",
     "gaps_overdue": "days since the last order / mean gap",
+    "expected_orders_90d": "orders to expect in 90 days at the customer's own pace, shrunk to one in 90 days",
+    "silence_chance_90d": "chance of no order in 90 days: gone for good (BG/NBD), or not gone and quiet",
     "distinct_products": "products bought for the first time in 730 days, counted",
     "distinct_categories": "the same for categories",
     "basket_spend": "spend_90d / orders_90d",
@@ -206,6 +208,7 @@ def derive(profile: Profile | None, as_of: float) -> dict[str, float]:
         "gap_mean_days": mean if count else _NEVER,
         "gap_cv": math.sqrt(m2 / count) / mean if count > 1 and mean > 0 else _NEVER,
         "gaps_overdue": since / mean if count and mean > 0 else _NEVER,
+        **_expected(state["orders"], state["first_order"], state["last_order"], as_of),
         "distinct_products": float(state["products"]),
         "distinct_categories": float(state["categories"]),
         "basket_spend": _ratio(sums["spend_90d"], sums["orders_90d"]),
@@ -222,6 +225,26 @@ def derive(profile: Profile | None, as_of: float) -> dict[str, float]:
         },
         "promotion_accept_rate": (responses.get(("promotion", "accepted"), 0.0) + 0.1) / (sent + 1.0),
     }
+
+
+PACE_ORDERS, PACE_DAYS = 1.0, 90.0
+"""Gamma(1, 90 days): what is assumed of a customer's pace before the first repeat order. Assumed once, never fitted."""
+LEAVE, STAY = 0.5, 2.5
+"""Beta(½, 2½): what is assumed of the chance that a customer leaves for good after an order."""
+
+
+def _expected(orders: int, first: float, last: float, as_of: float) -> dict[str, float]:
+    """Orders to expect in the next 90 days, and the chance of none, from nothing but the customer's own dates."""
+    if not orders:
+        return {"expected_orders_90d": _NEVER, "silence_chance_90d": _NEVER}
+    repeats, known, active = orders - 1.0, max(0.0, as_of - first) / DAY_S, (last - first) / DAY_S
+    shape, days = PACE_ORDERS + repeats, PACE_DAYS + known
+    gone = 0.0
+    if repeats:
+        odds = LEAVE / (STAY + repeats - 1.0) * (days / (PACE_DAYS + active)) ** min(shape, 100.0)
+        gone = odds / (1.0 + odds)
+    quiet = (days / (days + 90.0)) ** shape
+    return {"expected_orders_90d": 90.0 * shape / days, "silence_chance_90d": gone + (1.0 - gone) * quiet}
 
 
 def _ratio(part: float, whole: float) -> float:

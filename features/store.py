@@ -84,8 +84,12 @@ class ProfileStore:
             self.feast.apply(self._objects)
 
     def _applied_here(self) -> bool:
-        """Whether the registry knows our views, and where this workspace lies now: a copied one says where it lay."""
+        """Whether the registry knows our views and features, and where this workspace lies now, not where it was
+        copied from."""
         known = {view.name: view.batch_source.path for view in self.feast.list_feature_views()}
+        features = {view.name: view.description for view in self.feast.list_on_demand_feature_views()}
+        if features.get(self._views.customer_features.name) != self._views.customer_features.description:
+            return False
         return all(known.get(view.name) == view.batch_source.path for view in self._views[:-1])
 
     def close(self) -> None:

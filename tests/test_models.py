@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from training.calibration import any_of, choose_calibration, fit_calibration, un
 from training.datasets import Dataset
 from training.evaluate import Truth
 from training.models import Fitted, fit, library_model, sample
-from training.selection import Verdict, choose, validation
+from training.selection import Verdict, apart, choose, validation
 from training.tasks import CHURN, PROPENSITY, BadSetting, Settings, Task
 
 FAMILIES = ("logistic", "lightgbm", "blend")
@@ -207,6 +208,48 @@ def test_where_nothing_beats_the_baseline_the_baseline_is_registered() -> None:
     assert found.chosen.name == found.rival and found.chosen.columns == CHURN.baselines[found.rival]
 
 
+def test_nobody_is_scored_by_a_model_that_saw_them() -> None:
+    rows, label = customers(900)
+    data = dataset(CHURN, rows, label)
+    late = data.frame["as_of"].to_numpy() == 3.0
+    learning, held = data.part(~late), data.part(late)
+    scored = np.zeros(len(held.frame))
+    for learnt, there in apart(3, learning, held):
+        assert not set(learning.frame["customer_id"][learnt]) & set(held.frame["customer_id"][there])
+        scored += there
+    assert (scored == 1).all()
+
+
+def test_folds_that_could_tell_nothing_apart_are_not_made() -> None:
+    data = dataset(CHURN, np.zeros((9, len(CHURN.columns))), np.eye(9)[0])
+    assert len(apart(3, data, data)) == 1
+
+
+def test_a_family_as_good_as_the_yardstick_passes_where_it_beats_every_simple_baseline() -> None:
+    """Recency, frequency and money are all that is known here: no family can beat them, and each must beat one."""
+    random = np.random.default_rng(5)
+    rows = np.abs(random.normal(0, 10, (2_400, len(CHURN.columns))))
+    known = CHURN.baselines["recency, frequency, money"]
+    rows *= [name in known for name in CHURN.columns]
+    said = [np.log1p(rows[:, CHURN.columns.index(name)]) for name in known]
+    label = (said[0] - said[1] - said[2] + random.normal(0, 4, 2_400) > -2).astype(float)
+    found = choose(CHURN, dataset(CHURN, rows, label), Settings(families="logistic", resamples=50))
+    assert found.rival == CHURN.yardstick
+    low, high = found.intervals["logistic"]["auroc_gain"]
+    assert found.passed and low <= 0.0 <= high
+    strict = replace(CHURN, yardstick=None)
+    assert not choose(strict, dataset(CHURN, rows, label), Settings(families="logistic", resamples=50)).passed
+
+
+def test_the_level_is_that_of_everything_known_not_that_of_the_newest_moment() -> None:
+    """The refitted model holds the newest rate already; a mapping learnt on that moment alone would add it again."""
+    rows, label = customers(2_400, seed=12)
+    label[1_600:] = np.maximum(label[1_600:], np.random.default_rng(1).random(800) < 0.4)
+    data = dataset(CHURN, rows, label)
+    scorer = choose(CHURN, data, Settings(families="logistic", resamples=50)).fitted.scorer
+    assert scorer.predict(rows).mean() == pytest.approx(label.mean(), abs=0.02)
+
+
 def test_only_the_families_asked_for_compete() -> None:
     found = verdict(noise=1.0, families="logistic")
     assert {candidate.name for candidate in found.candidates} == {"logistic", *CHURN.baselines}
@@ -247,3 +290,5 @@ def test_a_setting_that_makes_no_sense_is_refused(name: str, value: str, sentenc
 def test_every_baseline_uses_columns_of_its_task() -> None:
     for task in (PROPENSITY, CHURN):
         assert {name for columns in task.baselines.values() for name in columns} <= set(task.columns)
+        assert task.yardstick is None or task.yardstick in task.baselines
+        task.settings.check()

@@ -101,6 +101,24 @@ def test_recency_and_interval_are_in_days():
     assert values["gaps_overdue"] == 1.5
 
 
+def test_what_to_expect_starts_at_one_order_in_90_days_and_follows_the_customers_own_pace():
+    day = DAY_S
+    once = fold_all([order()])
+    assert derive(once, T0)["expected_orders_90d"] == 1.0
+    assert derive(once, T0)["silence_chance_90d"] == 0.5
+    assert derive(once, T0 + 90 * day)["expected_orders_90d"] == 0.5
+    often = fold_all([order(f"m{week}", T0 + 7 * week * day) for week in range(14)])
+    told = [derive(often, T0 + (91 + quiet) * day) for quiet in (0, 30, 90)]
+    assert told[0]["expected_orders_90d"] > 5.0
+    chances = [values["silence_chance_90d"] for values in told]
+    assert chances[0] < 0.1 and chances == sorted(chances) and chances[-1] < 1.0
+
+
+def test_the_chance_of_silence_stays_one_however_many_orders_there_were():
+    many = fold_all([order(f"m{number}", T0 + number) for number in range(300)])
+    assert 0.99 < derive(many, T0 + 3_000 * DAY_S)["silence_chance_90d"] <= 1.0
+
+
 def test_a_trip_counts_once_however_many_lines_it_has():
     lines = [{"product_id": "a", "category": "x", "price": 1.0, "quantity": 1}] * 3
     profile = fold_all([event("Order Completed", products=lines, order_id="o")])

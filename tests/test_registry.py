@@ -14,6 +14,8 @@ from test_models import customers, dataset
 from features.scorer import Scorer
 from features.workspace import Workspace
 from training.datasets import Dataset
+from training.models import fit
+from training.plots import shap_summary
 from training.promotion import promote, rollback
 from training.registry import NoSuchVersion, Registry, Version, summary
 from training.selection import Verdict, choose
@@ -75,9 +77,25 @@ def test_a_run_holds_parameters_figures_pictures_and_the_command(
         "calibration.png",
         "gain.png",
         "lift.png",
+        *(["shap.png"] if verdict.fitted.booster else []),
     }
+    card = (folder / "model_card.md").read_text("utf-8")
+    assert "python -m training train churn" in card and f"**{verdict.chosen.name}**" in card
+    assert all(f"## {part}" in card for part in ("Data", "Compared", "Slices", "Limits", "Made by"))
+    (lineage,) = run.inputs.dataset_inputs
+    assert lineage.dataset.name.startswith("churn 1970-01-01") and "offline" in lineage.dataset.source
     assert len(pd.read_csv(folder / "comparison.csv")) == len(verdict.candidates)
     assert (folder / "portable" / "model.json").exists()
+
+
+def test_the_shap_picture_shows_the_columns_that_matter_and_takes_unknown_values() -> None:
+    rows, label = customers(300)
+    rows[::5, 3] = np.nan
+    booster = fit("lightgbm", CHURN, CHURN.columns, rows, label, SETTINGS).booster
+    assert booster is not None
+    (axes, *_) = shap_summary(booster, CHURN.columns, rows).axes
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert len(names) == 15 and {"gaps_overdue", "orders_90d"} <= set(names[-4:])
 
 
 def test_the_logged_model_answers_probabilities_like_the_portable_one(

@@ -110,5 +110,5 @@ def test_a_folder_that_is_no_model_says_what_is_wrong(tmp_path: Path, content: s
 
 
 def test_rows_of_another_width_are_refused() -> None:
-    with pytest.raises(ScorerProblem, match="expected 23 columns"):
+    with pytest.raises(ScorerProblem, match="expected 25 columns"):
         model("logistic", 0).predict(np.zeros((2, 3)))

@@ -234,6 +234,19 @@ def test_a_copied_workspace_reads_its_own_files(workspace: Workspace) -> None:
     assert list(found["orders"]) == [1.0]
 
 
+def test_a_workspace_made_before_a_feature_was_added_learns_of_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        fewer = {name: what for name, what in profiles.FEATURES.items() if name != "orders"}
+        patch.setattr(profiles, "FEATURES", fewer)
+        ProfileStore(workspace).close()
+    newer = ProfileStore(workspace)
+    names = {field.name for field in newer.feast.get_on_demand_feature_view("customer_features").features}
+    newer.close()
+    assert names == set(profiles.FEATURES)
+
+
 def test_a_workspace_that_was_never_built_says_so(workspace: Workspace) -> None:
     store = ProfileStore(workspace)
     with pytest.raises(ValueError, match="holds no profiles as known at past moments; run `python -m features build`"):

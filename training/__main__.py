@@ -44,7 +44,7 @@ def train(
     """Let the families compete on what was known, and register the winner. Nothing is promoted."""
     with _told_plainly():
         asked = _task(task)
-        settings = Settings().with_(dict(_assignment(text) for text in param or ()))
+        settings = asked.settings.with_(dict(_assignment(text) for text in param or ()))
         at = _as_of(as_of)
         workspace = open_workspace()
         with _progress() as told:

@@ -29,7 +29,7 @@ from training.tasks import Settings, Task
 
 THREADS = 1
 """Two are hardly faster on tables of this size, and many times slower while anything else uses the other core."""
-PLAIN = ("share", "offer_", "channel_", "placement_", "brand_fit", "rate", "gap_cv", "category_own")
+PLAIN = ("share", "offer_", "channel_", "placement_", "brand_fit", "rate", "gap_cv", "category_own", "chance")
 """Columns with one of these in their name are shares, flags or logarithms already; the others become log(1 + x)."""
 
 

@@ -1,12 +1,13 @@
-"""Pictures of how a model does on the validation rows: ROC, precision and recall, calibration, gain. Drawing only."""
+"""Pictures of a model: ROC, precision and recall, calibration, gain on the validation rows; SHAP. Drawing only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import rankdata
 
 from features.offer_index import Floats
 from training.calibration import any_of, units_of
@@ -38,6 +39,28 @@ def _figure(title: str, across: str, up: str, draw: Callable[..., None], label: 
         draw(axes, label, score, label=name, linewidth=2.4 if place == 0 else 1.0, zorder=10 - place)
     axes.legend(fontsize="small")
     axes.grid(alpha=0.3)
+    return figure
+
+
+SHAP_ROWS, SHAP_COLUMNS = 1_500, 15
+
+
+def shap_summary(booster: str, columns: Sequence[str], rows: Floats) -> Figure:
+    """What each column adds to the trees' log-odds, a dot per row, coloured by its value; the strongest on top."""
+    import lightgbm
+
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SHAP_ROWS)).astype(int))
+    seen = np.ascontiguousarray(rows[chosen])
+    pushed = np.asarray(lightgbm.Booster(model_str=booster).predict(seen, pred_contrib=True, num_threads=1))[:, :-1]
+    strongest = np.argsort(np.abs(pushed).mean(axis=0))[-SHAP_COLUMNS:]
+    figure = Figure(figsize=(7.0, 0.6 + 0.36 * len(strongest)), layout="constrained")
+    axes = figure.add_subplot(title="SHAP values of the trees", xlabel="added to the log-odds")
+    jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(seen))
+    for height, column in enumerate(strongest):
+        place = rankdata(seen[:, column], nan_policy="omit") / len(seen)
+        axes.scatter(pushed[:, column], height + jitter, c=place, cmap="coolwarm", s=3, vmin=0.0, vmax=1.0)
+    axes.set_yticks(range(len(strongest)), [columns[column] for column in strongest], fontsize="small")
+    axes.axvline(0.0, color="grey", linewidth=0.8)
     return figure
 
 

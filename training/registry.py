@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,15 @@ class Registry:
     ) -> Version:
         """One run with everything about it, and its model as the newest version of the task's registered model."""
         from training import plots
+        from training.card import model_card
 
         with _quiet(), tempfile.TemporaryDirectory() as scratch:
             mlflow = self._mlflow
             mlflow.set_experiment(experiment_id=self._experiment(task))
             with mlflow.start_run(run_name=f"{task.name} {verdict.chosen.name}") as run:
-                mlflow.log_params({**asdict(settings), **_window(verdict, data, as_of), "chosen": verdict.chosen.name})
+                window = _window(verdict, data, as_of)
+                mlflow.log_params({**asdict(settings), **window, "chosen": verdict.chosen.name})
+                mlflow.log_input(self._lineage(task, data, window), context="training")
                 mlflow.log_metrics(_metrics(verdict))
                 mlflow.set_tags(
                     {
@@ -97,14 +101,29 @@ class Registry:
                 )
                 mlflow.log_text(verdict.table().to_csv(index=False), "comparison.csv")
                 mlflow.log_text(pd.DataFrame(verdict.slices).to_csv(index=False), "slices.csv")
+                mlflow.log_text(model_card(task, verdict, window, command), "model_card.md")
                 shown = [verdict.chosen, *(c for c in verdict.candidates if c is not verdict.chosen)][:COMPARED]
                 drawn = plots.pictures(verdict.truth, {c.name: c.scores for c in shown}, task.unit)
+                if verdict.fitted.booster is not None:
+                    columns = [data.columns.index(name) for name in verdict.chosen.columns]
+                    drawn["shap.png"] = plots.shap_summary(
+                        verdict.fitted.booster, verdict.chosen.columns, data.rows[:, columns]
+                    )
                 for name, figure in drawn.items():
                     mlflow.log_figure(figure, f"plots/{name}")
                 write_portable(verdict.fitted, Path(scratch))
                 mlflow.log_artifacts(scratch, PORTABLE)
                 info = self._log_model(task, verdict, data)
             return Version(task, str(info.registered_model_version), run.info.run_id)
+
+    def _lineage(self, task: Task, data: Dataset, window: Mapping[str, Any]) -> Any:
+        """What was learnt from, as MLflow names it: the feature service, the window, a digest of every row."""
+        frame = pd.DataFrame(data.rows, columns=list(data.columns)).assign(label=data.label)
+        digest = sha256(pd.util.hash_pandas_object(data.frame.assign(**frame)).to_numpy().tobytes()).hexdigest()
+        name = f"{task.service} {window['data_from']} to {window['data_until']}"
+        return self._mlflow.data.from_pandas(
+            frame, source=self._workspace.offline.as_uri(), targets="label", name=name, digest=digest[:32]
+        )
 
     def _experiment(self, task: Task) -> str:
         found = self._client.get_experiment_by_name(task.model_name)

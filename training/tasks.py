@@ -7,7 +7,7 @@ insists that it pulls: +1 more of it, more likely; −1 less; a model may not le
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from features.offer_index import OFFER_FEATURES
@@ -96,6 +96,13 @@ class Task:
     """Whether rows belong together: the offers of one campaign that a customer was sent at one moment."""
     per_line: bool = False
     """Whether a row is a product on an order; else, and without exposures, a row is a customer at a moment."""
+    yardstick: str | None = None
+    """A baseline that is a model of its own: a family must not be worse than it outside the noise, but need not beat
+    it so. Every other baseline it must."""
+    folds: int = 1
+    """Above 1: the same customers come at many moments, so nobody is scored in validation by a model that saw them."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of this task that differ from the usual ones."""
 
     @property
     def unit(self) -> str:
@@ -105,6 +112,10 @@ class Task:
     @property
     def columns(self) -> tuple[str, ...]:
         return tuple(self.signs)
+
+    @property
+    def settings(self) -> Settings:
+        return replace(Settings(), **self.defaults)
 
 
 PROPENSITY = Task(
@@ -161,6 +172,8 @@ CHURN = Task(
     signs={
         "days_since_order": 1,
         "gaps_overdue": 1,
+        "expected_orders_90d": -1,
+        "silence_chance_90d": 1,
         "orders": -1,
         "orders_7d": 0,
         "orders_30d": -1,
@@ -186,10 +199,22 @@ CHURN = Task(
     baselines={
         "recency": ("days_since_order",),
         "frequency": ("orders_365d",),
+        "expected orders": ("expected_orders_90d",),
         "recency, frequency, money": ("days_since_order", "orders_365d", "spend_365d"),
     },
     per_exposure=False,
+    yardstick="recency, frequency, money",
+    folds=3,
+    defaults={
+        "inverse_penalty": 0.005,
+        "trees": 60,
+        "leaves": 4,
+        "learning_rate": 0.05,
+        "smallest_leaf": 200,
+        "l2": 50.0,
+    },
 )
+"""Few customers and columns that say nearly the same: plain models, strongly regularised, do best here."""
 
 RETURNS = Task(
     name="returns",
