@@ -33,6 +33,8 @@ from training.tasks import Settings, Task
 PORTABLE = "portable"
 CHAMPION, PREVIOUS = "champion", "previous"
 REQUIREMENTS = ("lightgbm", "numpy", "pandas", "scikit-learn", "cloudpickle")
+SCHEMA_ROWS = 1_000
+"""So many rows tell MLflow the schema of the data; the digest is of all of them."""
 COMPARED = 3
 """How many models a picture shows."""
 
@@ -118,11 +120,14 @@ class Registry:
 
     def _lineage(self, task: Task, data: Dataset, window: Mapping[str, Any]) -> Any:
         """What was learnt from, as MLflow names it: the feature service, the window, a digest of every row."""
-        frame = pd.DataFrame(data.rows, columns=list(data.columns)).assign(label=data.label)
-        digest = sha256(pd.util.hash_pandas_object(data.frame.assign(**frame)).to_numpy().tobytes()).hexdigest()
-        name = f"{task.service} {window['data_from']} to {window['data_until']}"
+        who = pd.util.hash_pandas_object(data.frame[["customer_id", "as_of"]], index=False).to_numpy()
+        digest = sha256()
+        for part in (data.rows, data.label, who):
+            digest.update(np.ascontiguousarray(part).data)
+        head = pd.DataFrame(data.rows[:SCHEMA_ROWS], columns=list(data.columns)).assign(label=data.label[:SCHEMA_ROWS])
+        name = f"{task.service} {window['data_from']} to {window['data_until']}, {len(data.rows):,} rows"
         return self._mlflow.data.from_pandas(
-            frame, source=self._workspace.offline.as_uri(), targets="label", name=name, digest=digest[:32]
+            head, source=self._workspace.offline.as_uri(), targets="label", name=name, digest=digest.hexdigest()[:32]
         )
 
     def _experiment(self, task: Task) -> str:
