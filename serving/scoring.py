@@ -1,20 +1,23 @@
 """The promoted models, and one matrix for all open offers of a decision.
 
-Models come from the Bento model store, by the pointer files that `promote` renames into place; training
-is never imported. A row of the matrix is the customer's features, the affinity between customer and
-offer, the offer's own features, and flags for channel and placement; a model takes its columns by name.
+Models come from the Bento model store, by the pointer files that `promote` renames into place, and where
+the workspace has none from the bento that serves (`bento` put them there); training is never imported.
+The store is a folder for each model, so that reading it needs no BentoML. A row of the matrix is the
+customer's features, the affinity between customer and offer, the offer's own features, and flags for
+channel and placement; a model takes its columns by name.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from features.affinity import Affinity, index_of
 from features.catalog import Catalog
@@ -22,12 +25,14 @@ from features.pairs import PAIR_COLUMNS, pair_rows
 from features.profiles import FEATURES
 from features.scorer import Scorer
 from features.vocabulary import Offer
-from features.workspace import Workspace
+from features.workspace import PROJECT, Workspace
 from serving.facts import Facts
 
 Matrix = npt.NDArray[np.float64]
 COLUMNS: Mapping[str, Sequence[str]] = {"propensity": PAIR_COLUMNS, "churn": tuple(FEATURES)}
 """The columns of the rows that each task is scored on."""
+BUILT_IN = PROJECT / "champions"
+"""The champions that a bento was built with; there is no such folder in a checkout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +100,11 @@ def load_version(workspace: Workspace, task: str, version: str | None) -> Model 
     """
     if version is None:
         return None
-    bentoml = _bentoml(workspace)
-    for model in bentoml.models.list():
-        if model.info.labels.get("task") == task and model.info.labels.get("version") == version:
-            return _opened(version, model.path, task)
+    for store in _stores(workspace):
+        for file in sorted(store.glob("*/*/model.yaml")):
+            labels = yaml.safe_load(file.read_bytes()).get("labels") or {}
+            if labels.get("task") == task and labels.get("version") == version:
+                return _opened(version, file.parent, task)
     raise FileNotFoundError(f"{task} model of version `{version}` is missing; expected its copy in the Bento store")
 
 
@@ -106,26 +112,38 @@ def _load(workspace: Workspace, task: str) -> Model | None:
     pointer = read_pointer(workspace, task)
     if pointer is None:
         return None
-    return _opened(str(pointer["version"]), _bentoml(workspace).models.get(pointer["tag"]).path, task)
+    return _opened(str(pointer["version"]), model_folder(workspace, pointer["tag"]), task)
 
 
-def _opened(version: str, folder: str, task: str) -> Model:
+def _opened(version: str, folder: str | Path, task: str) -> Model:
     scorer = Scorer.load(folder)
     return Model(version, scorer, scorer.positions(COLUMNS[task]))
 
 
-def _bentoml(workspace: Workspace) -> Any:
-    """BentoML over this workspace's store. It takes seconds; a workspace without models needs none of it."""
-    os.environ["BENTOML_HOME"] = workspace.environment()["BENTOML_HOME"]
-    import bentoml
+def model_folder(workspace: Workspace, tag: str) -> Path:
+    """Where the model of that tag lies, such as `onestory-churn:v3-0a1b2c3d`; FileNotFoundError where it does not."""
+    name, _, version = tag.partition(":")
+    for store in _stores(workspace):
+        if (store / name / version / "model.yaml").exists():
+            return store / name / version
+    raise FileNotFoundError(f"model `{tag}` is missing; expected it in the Bento store of `{workspace.home}`")
 
-    return bentoml
+
+def _stores(workspace: Workspace) -> tuple[Path, Path]:
+    """The workspace's own Bento store, and what is inside the bento that this code was built into, if it was."""
+    return workspace.home / "bentoml" / "models", BUILT_IN
+
+
+def pointer_file(workspace: Workspace, task: str) -> Path:
+    """The workspace's own pointer to the champion of `task`, or else the one that this bento was built with."""
+    own = workspace.champions / f"{task}.json"
+    return own if own.exists() else BUILT_IN / own.name
 
 
 def read_pointer(workspace: Workspace, task: str) -> Mapping[str, Any] | None:
     """What `promote` says is at work for `task`: its tag in the Bento store and its version; None if nothing is."""
     try:
-        pointer: Mapping[str, Any] = json.loads((workspace.champions / f"{task}.json").read_bytes())
+        pointer: Mapping[str, Any] = json.loads(pointer_file(workspace, task).read_bytes())
     except FileNotFoundError:
         return None
     return pointer

@@ -24,9 +24,20 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from features.sentences import FileProblem
-from features.workspace import open_workspace
+from features.workspace import PROJECT, Workspace, open_workspace
 
-WORKSPACE = open_workspace()  # before BentoML is imported, which reads BENTOML_HOME at once
+
+def _opened() -> Workspace:
+    """The workspace, and BENTOML_HOME in it; for a built bento as it was, since workers look its tag up there."""
+    store = os.environ.pop("BENTOML_HOME", None)
+    workspace = open_workspace()
+    if (PROJECT.parent / "bento.yaml").exists():
+        del os.environ["BENTOML_HOME"]
+        os.environ.update({"BENTOML_HOME": store} if store else {})
+    return workspace
+
+
+WORKSPACE = _opened()  # before BentoML is imported, which reads BENTOML_HOME at once
 
 # ruff: noqa: E402
 import anyio
@@ -40,6 +51,7 @@ from starlette.responses import Response
 
 from serving import counters, http_records, openapi, wire
 from serving.answers import Decision, Decisions, Recorded
+from serving.bento import BentoImage
 from serving.gate import Gate
 from serving.http_events import EventDesk
 from serving.keys import WRITE, Keys, unauthorised
@@ -159,6 +171,7 @@ def service(
         logging={"access": {"enabled": False}},
         metrics={"enabled": False},
         tracing={"excluded_urls": ".*"},
+        image=BentoImage(),
     )(NextBestAction)
 
     def description() -> dict[str, Any]:

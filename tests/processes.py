@@ -47,8 +47,9 @@ def serving(
     workers: int = 1,
     target: str = "serving.service:NextBestAction",
     environment: Mapping[str, str] | None = None,
+    folder: Path = PROJECT,
 ) -> Iterator[Server]:
-    """`bentoml serve` of `target` over the workspace at `home`."""
+    """`bentoml serve` of `target`, called in `folder`, over the workspace at `home`."""
     home.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -64,7 +65,7 @@ def serving(
     command = [sys.executable, "-m", "bentoml", "serve", target, "--port", str(port)]
     with log.open("ab") as out:
         process = subprocess.Popen(
-            command, cwd=PROJECT, env=variables, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            command, cwd=folder, env=variables, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
     server = Server(f"http://127.0.0.1:{port}", process.pid, log)
     try:
