@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features import moments, offline, profiles
+from features.light_feast import light_feast
 from features.profiles import Profile
 from features.workspace import Workspace
 
@@ -55,7 +56,7 @@ class ProfileStore:
 
     def __init__(self, workspace: Workspace):
         os.environ.update(workspace.environment())  # feature_store.yaml and definitions.py read ONESTORY_HOME
-        with _quiet():
+        with _quiet(), light_feast():
             from feast import FeatureStore
             from feast.infra.online_stores.helpers import get_online_store_from_config
             from feast.protos.feast.types.EntityKey_pb2 import EntityKey

@@ -281,3 +281,18 @@ def test_the_definitions_import_feast_and_the_standard_library_only() -> None:
     modules = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
     modules |= {name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names}
     assert {str(module).split(".")[0] for module in modules} <= {"feast", *sys.stdlib_module_names}
+
+
+def test_opening_the_store_leaves_typeguard_as_it_was_and_feast_unwrapped() -> None:
+    """In a process of its own: what is imported here already cannot be imported light."""
+    script = (
+        "import typeguard; before = typeguard.typechecked\n"
+        "from features.light_feast import light_feast\n"
+        "with light_feast():\n    import feast\n"
+        "assert typeguard.typechecked is before\n"
+        "assert feast.FeatureService.__init__.__code__.co_filename.endswith('feature_service.py')\n"
+        "assert 'typeguard' not in ''.join(feast.FeatureService.__init__.__code__.co_names)\n"
+        "feast.Entity(name='customer', join_keys=['customer_id'])\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
