@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from features.corrections import CORRECTED, VOID
 from features.entries import LAST_ID
 from features.vocabulary import Event
 
@@ -154,9 +155,9 @@ def _weight(order_id: str, one: list[Any]) -> tuple[bool, float, str]:
 
 STEPS = {
     "Order Completed": _completed,
-    "Order Void": _void,
+    VOID: _void,
     "Order Updated": _updated,
     "Order Cancelled": _cancelled,
-    "Order Corrected": _corrected,
+    CORRECTED: _corrected,
     "Order Refunded": _refunded,
 }

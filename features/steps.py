@@ -53,7 +53,7 @@ def fresh_state() -> State:
 def note_correction(state: State, event: Event) -> None:
     """Remember which orders an event has corrected: such an order, if it comes later, is not simply added."""
     order_id = event.body.get("corrects")
-    if order_id:
+    if isinstance(order_id, str):
         state["corrected"][order_id] = event.occurred_at
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from features.commerce import ORDER_STATUSES, PURPOSES, checked_body
+from features.corrections import CORRECTED, LEFT_CART, VOID
 from features.habits import ACTS
 from features.steps import STEPS
 from features.vocabulary import CHANNELS, DAY_S, Event
@@ -16,7 +17,9 @@ HOUR_S = 3600.0
 
 PRODUCTS = ("a", "b", "c")
 ORDERS = ("o1", "o2", "o3")
-NAMES = sorted({*STEPS, "Order Cancelled", "$alias", "Product Shared", "Nobody Knows This"} - {"Order Void"})
+NAMES = sorted(
+    {*STEPS, "Order Cancelled", "$alias", "Product Shared", "Nobody Knows This"} - {VOID, CORRECTED, LEFT_CART}
+)
 
 
 def event(
@@ -104,4 +107,4 @@ def bodies(draw: st.DrawFn, name: str) -> dict[str, Any]:
     return body
 
 
-assert set(ACTS) <= set(NAMES) | {"Order Void"}
+assert set(ACTS) <= set(NAMES) | {VOID}
