@@ -95,8 +95,8 @@ def _added(state: dict[str, Any], items: Any, event: Event) -> None:
     product_id = event.body.get("product_id")
     if isinstance(product_id, str):
         held = state["cart"]["lines"].get(product_id)
-        quantity = event.body.get("quantity", 1) + (held[QUANTITY] if held else 0)
-        _put(state["cart"], event, product_id, quantity)
+        more = event.body.get("quantity", 1)
+        _put(state["cart"], event, product_id, (held[QUANTITY] if held else 0) + (more if type(more) is int else 1))
 
 
 def _removed(state: dict[str, Any], items: Any, event: Event) -> None:

@@ -18,7 +18,7 @@ State = dict[str, Any]
 Step = Callable[[State, Items, Event], None]
 
 VERSION = 2
-"""Of the state's shape. One of another version is folded anew from the log, never read (see `profiles`)."""
+"""Of the state: raise it when a step writes other values. Another version is folded anew, never read (`profiles`)."""
 YEAR_DAYS = 365
 HALF_LIVES_DAYS = (7, 30, 90, 365)
 SUMS = ("orders", "spend", "units", "lines", "discount", "coupons", "returned_units", "returned_spend")

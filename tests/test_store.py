@@ -142,6 +142,14 @@ def test_an_online_store_without_its_tables_is_down(workspace: Workspace) -> Non
     store.close()
 
 
+def test_a_profile_of_another_version_is_not_decided_by(store: ProfileStore) -> None:
+    profile = profiles.fold_all([order("old", 1, NOON, NOON, "a")])
+    profile.state["v"] = 1
+    store.write([("old", 1, NOON, *profiles.pack(profile))])
+    with pytest.raises(StoreDown, match="customer `old` is of another version; run `python -m features build`"):
+        store.read("old")
+
+
 # --------------------------------------------------------------------------- what was known, and when
 
 
