@@ -15,9 +15,10 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from features import database, identity, segment
+from features import database, segment
 from features.catalog import load_catalog
 from features.events import EventProblem
+from features.identity import Resolver
 from features.intake import Intake, Receipt
 from features.signals import Level, Signals
 from features.store import ProfileNow, ProfileStore, StoreDown
@@ -44,6 +45,7 @@ class Engine:
         self.workspace, self.store, self.policy = workspace, store, policy
         self.database = database.connect(workspace)
         self.signals = Signals(self.database)
+        self.resolver = Resolver(self.database)
         self.log = DecisionLog(workspace.decisions)
         self.intake = Intake(self.database, store, policy.catalog)
         self._hash = segment.hasher(workspace.secret())
@@ -60,6 +62,7 @@ class Engine:
 
     def close(self) -> None:
         self.signals.close()
+        self.resolver.close()
         self.log.close()
 
     def ready(self) -> bool:
@@ -95,10 +98,7 @@ class Engine:
     def decision(self, ask: Ask, now: float) -> dict[str, Any]:
         """The answer to one question with its whole trace. Raises Problem where it cannot be answered."""
         self.signals.refresh()
-        customer_id = ask.customer_id
-        if customer_id is None:
-            with database.reading(self.database) as connection:
-                customer_id = identity.customer_of(connection, None, ask.anonymous_id) or ""
+        customer_id = self.resolver.customer(ask.customer_id, ask.anonymous_id)
         if ask.request_id is None:
             return self._decided(ask, customer_id, now)
         with database.transaction(self.database) as connection:
