@@ -38,8 +38,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Id:
-    """One id of a customer, and what says so: the kind of link and its message; of the first id of all, nothing."""
+    """One id of a customer, and what says so: the kind of link and its message; of the customer's own, nothing.
 
+    Of an e-mail, phone, loyalty number or device, `reason` is the kind of id that had it: `login` or `anonymous`.
+    """
+
+    customer_id: str
     id: str
     kind: str
     reason: str | None = None
@@ -73,10 +77,12 @@ def ids_of(connection: sa.Connection, id_: str) -> list[Id]:
         reason = None if owned_by(node) == customer_id else here.why(node)
         kind, value = ("login", owned_by(node)) if node.startswith(USER) else ("anonymous", node.partition(":")[2])
         key, pair = reason or ((None, None), None)
-        found.append(Id(value, kind, pair.kind if pair else None, key[1], key[0]))
+        found.append(Id(customer_id, value, kind, pair.kind if pair else None, key[1], key[0]))
         for (at, message_id), pair in graph.live(node):
             if pair.kind in (*KEYS, DEVICE):
-                shared.setdefault(pair.other, Id(pair.other.partition(":")[2], pair.kind, kind, message_id, at))
+                shared.setdefault(
+                    pair.other, Id(customer_id, pair.other.partition(":")[2], pair.kind, kind, message_id, at)
+                )
     return found + [shared[node] for node in sorted(shared)]
 
 

@@ -22,7 +22,7 @@ from features.identity import Resolver
 from features.intake import Intake, Receipt
 from features.signals import Level, Signals
 from features.store import ProfileNow, ProfileStore, StoreDown
-from features.vocabulary import DAY_S, ONLINE
+from features.vocabulary import ANONYMOUS, DAY_S, ONLINE
 from features.workspace import Workspace
 from serving import counters, rulebook, schemas
 from serving.decide import ENGINE_VERSION, Policy, answer, decide
@@ -80,6 +80,8 @@ class Engine:
         decided = self.decision(request, now)
         if not request.explain:
             decided = {name: value for name, value in decided.items() if name not in ("suppressed", "passed_over")}
+        if isinstance(request, DecideRequest) and request.discreet:  # a page that may show an id learns no login by it
+            decided = {**decided, "customer_id": f"{ANONYMOUS}{request.anonymous_id}"}
         return orjson.dumps(decided)
 
     def decide_batch(self, request: DecideBatchRequest, now: float) -> bytes:
@@ -192,7 +194,7 @@ class Engine:
             accepted
             for record in parsed
             if not isinstance(record, EventProblem)
-            for accepted in accepted_by(record, self.log)
+            for accepted in accepted_by(record, self.log, self.resolver.customer)
         ]
         return self.intake.many([*parsed, *taken_up], received_at)[: len(parsed)]
 
