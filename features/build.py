@@ -20,15 +20,17 @@ from features.catalog import Catalog
 from features.events import EventLog
 from features.history import History
 from features.intake import ABOUT_STOCK, Intake
+from features.learning import learn_from_log
 from features.offline import PARTS, Mark, Part, alone, mark_of, part_of
 from features.profiles import Profile
-from features.store import ProfileStore
+from features.store import ProfileStore, StoreDown
 from features.workspace import Workspace
 
 AT_ONCE = 50
 """Customers read, and their rows replaced, in one go: bounds memory and how long live intake waits."""
 STOCK_AT_ONCE = 1_000
 WRITTEN_AT_ONCE = 250
+LOOKED_AT = 20
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
@@ -53,11 +55,13 @@ class Summary:
 def build(
     workspace: Workspace, progress: Progress = _untold, store: ProfileStore | None = None, whole: bool = False
 ) -> Summary:
-    """`feast apply`; the offline rows of customers with news; every online row. `whole`: everything from the log."""
+    """`feast apply`; the rows of customers and shelves with news, offline and online. `whole`: of all, from the log."""
     store = store or ProfileStore(workspace)
     store.apply()
+    lost = whole or _is_lost(workspace, store)
     summary = _build(workspace, progress, store, whole)
-    _level_stock(workspace, store, progress)
+    _level_again(workspace, store, lost)
+    _level_stock(workspace, store, lost, progress)
     store.record_materialisation()
     return summary
 
@@ -85,6 +89,7 @@ def _build(workspace: Workspace, progress: Progress, store: ProfileStore | None,
     started = time.perf_counter()
     summary = Summary()
     engine = database.connect(workspace)
+    learn_from_log(engine)
     with alone(workspace):
         with database.reading(engine) as connection:
             today, work = _work(workspace, connection, whole)
@@ -96,8 +101,6 @@ def _build(workspace: Workspace, progress: Progress, store: ProfileStore | None,
                 progress("profiles", done + count, total)
             summary.customers = done + len(customers)
         progress("profiles", total, total)
-        if store is not None and not whole:
-            _level_again(engine, store, {customer for customers, _ in work.values() for customer in customers})
         _stock(workspace, today, whole, summary)
         if today.touched:
             with database.transaction(engine) as connection:  # every part knows of these by now
@@ -226,12 +229,24 @@ def _level(engine: sa.Engine, store: ProfileStore, folded: Sequence[_Folded]) ->
             connection.execute(statement.on_conflict_do_update(index_elements=["customer_id"], set_=new), values)
 
 
-def _level_again(engine: sa.Engine, store: ProfileStore, done: Collection[str]) -> None:
-    """Write online what our database holds of everybody else: whatever happened there, it is right afterwards."""
-    table = database.profiles
+def _is_lost(workspace: Workspace, store: ProfileStore) -> bool:
+    """Whether the online store lacks what our database says it holds, by a look at a few customers."""
+    table = database.profiles.c
+    some = sa.select(table.customer_id).where(table.online_seq > 0).order_by(table.customer_id).limit(LOOKED_AT)
+    with database.reading(database.connect(workspace)) as connection:
+        customers = connection.scalars(some).all()
+    try:
+        return len(store.read_many(customers)) < len(customers)
+    except StoreDown:  # it answers, but not with profiles
+        return True
+
+
+def _level_again(workspace: Workspace, store: ProfileStore, all_of_them: bool) -> None:
+    """Write online what our database holds of those who are behind there, or of everybody."""
+    table, engine = database.profiles, database.connect(workspace)
+    behind = sa.true() if all_of_them else table.c.online_seq < table.c.seq
     with database.reading(engine) as connection:
-        everybody = connection.scalars(sa.select(table.c.customer_id).order_by(table.c.customer_id)).all()
-    waiting = [customer_id for customer_id in everybody if customer_id not in done]
+        waiting = connection.scalars(sa.select(table.c.customer_id).where(behind).order_by(table.c.customer_id)).all()
     for start in range(0, len(waiting), WRITTEN_AT_ONCE):
         chosen = table.c.customer_id.in_(waiting[start : start + WRITTEN_AT_ONCE])
         with database.transaction(engine) as connection:
@@ -261,13 +276,14 @@ def _stock(workspace: Workspace, today: Mark, whole: bool, summary: Summary) -> 
                 summary.stock += 1
 
 
-def _level_stock(workspace: Workspace, store: ProfileStore, progress: Progress) -> None:
-    """Put online all stock that our database holds."""
+def _level_stock(workspace: Workspace, store: ProfileStore, all_of_it: bool, progress: Progress) -> None:
+    """Put online the stock that is behind there, or all that our database holds."""
     table = database.stock
     engine = database.connect(workspace)
     key = sa.tuple_(table.c.product_id, table.c.location_id)
     with database.reading(engine) as connection:
         statement = sa.select(table.c.product_id, table.c.location_id).order_by(*table.primary_key.columns)
+        statement = statement if all_of_it else statement.where(table.c.online_seq < table.c.seq)
         shelves = [tuple(row) for row in connection.execute(statement)]
     for start in range(0, len(shelves), STOCK_AT_ONCE):
         chosen = key.in_(shelves[start : start + STOCK_AT_ONCE])

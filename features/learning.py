@@ -19,6 +19,7 @@ from features.ownership import chunks, events_of, give, link_of, links_at, owner
 from features.partition import Graph, closure, moved
 from features.vocabulary import ANONYMOUS, Event
 
+RELEARNT_AT_ONCE = 5_000
 _table = database.links
 
 
@@ -71,6 +72,22 @@ def settle(connection: sa.Connection, news: Collection[Link], late: bool) -> Lea
         touched.update(map(owned_by, _everybody(graph, news)))
     touch(connection, touched)
     return learnt
+
+
+def learn_from_log(engine: sa.Engine) -> None:
+    """Learn the links of a log that was written before links were kept: its `identities` knew anonymous ids alone."""
+    log, former = database.events, sa.Table("identities", sa.MetaData())
+    if not sa.inspect(engine).has_table(former.name):
+        return
+    with database.transaction(engine) as connection:
+        database.in_turn(connection)
+        seq = 0
+        while rows := connection.execute(
+            sa.select(log).where(log.c.seq > seq).order_by(log.c.seq).limit(RELEARNT_AT_ONCE)
+        ).all():
+            learn(connection, [(event_of(row), row.seq) for row in rows])
+            seq = rows[-1].seq
+        former.drop(connection, checkfirst=True)
 
 
 class _Owners:

@@ -20,6 +20,7 @@ from features.catalog import load_catalog
 from features.events import EventProblem
 from features.identity import Resolver
 from features.intake import Intake, Receipt
+from features.learning import learn_from_log
 from features.signals import Level, Signals
 from features.store import ProfileNow, ProfileStore, StoreDown
 from features.vocabulary import ANONYMOUS, DAY_S, ONLINE
@@ -56,6 +57,7 @@ class Engine:
         catalog = load_catalog(workspace)
         policy = Policy(catalog, rulebook.load(workspace.file("rulebook.yaml")), load_models(workspace))
         keep(workspace, policy)
+        learn_from_log(database.connect(workspace))
         engine = cls(workspace, ProfileStore(workspace), policy)
         engine.intake.level_all()
         return engine
