@@ -32,7 +32,7 @@ identities = typer.Typer(help="Which ids are one customer, and why.", no_args_is
 app.add_typer(identities, name="identity")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
-AnId = Annotated[str, typer.Argument(metavar="ID", help="A login, or `anonymous:<id>`.")]
+AnId = Annotated[str, typer.Argument(help="A login, or `anonymous:<id>`.")]
 Told = Callable[[str, int, int], None]
 
 
