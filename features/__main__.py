@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -27,7 +28,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+identities = typer.Typer(help="Which ids are one customer, and why.", no_args_is_help=True)
+app.add_typer(identities, name="identity")
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
+AnId = Annotated[str, typer.Argument(help="A login, or `anonymous:<id>`.")]
 Told = Callable[[str, int, int], None]
 
 
@@ -106,12 +111,15 @@ def renew(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def build(as_json: AsJson = False) -> None:
+def build(
+    whole: Annotated[bool, typer.Option("--whole", help="Fold everybody anew, not only who has news.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Apply the definitions to Feast, fold the event log into the offline store, materialise to the online store."""
     with _told_plainly(), _progress() as told:
         from features import build as building
 
-        summary = asdict(building.build(open_workspace(), told))
+        summary = asdict(building.build(open_workspace(), told, whole=whole))
     _print(summary, as_json, lambda found: [(name, _figure(value)) for name, value in found.items()])
 
 
@@ -132,6 +140,45 @@ def parity(
             print(difference)
         print(f"{len(found):,} differences" if found else "no difference")
     raise typer.Exit(1 if found else 0)
+
+
+@identities.command("show")
+def show_identity(customer_id: AnId, as_json: AsJson = False) -> None:
+    """All ids of the customer whom this id is, with reasons, and every merge that led to it."""
+    with _told_plainly():
+        from features import database, identity
+
+        with database.reading(database.connect(open_workspace())) as connection:
+            ids, merges = identity.ids_of(connection, customer_id), identity.merges_of(connection, customer_id)
+    if as_json:
+        print(orjson.dumps({"customer_id": ids[0].customer_id, "ids": ids, "merges": merges}).decode())
+        return
+    print(f"customer {ids[0].customer_id}")
+    for one in ids:
+        print(f"  {one.kind} {one.id}" + (f", by {one.reason} in message {one.message_id}" if one.reason else ""))
+    for merge in merges:
+        when = datetime.fromtimestamp(merge.known_at, UTC).isoformat(timespec="seconds")
+        why = f"{merge.reason} in message {merge.message_id}" if merge.reason else "an id that too many share"
+        print(f"{when} {merge.id}: {merge.before} -> {merge.after} ({why})")
+
+
+@identities.command("undo")
+def undo_identity(
+    customer_id: AnId,
+    for_good: Annotated[bool, typer.Option("--for-good", help="Never join them again, whatever is said.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Part an id from the customer it was merged into; what is said later may join them again."""
+    with _told_plainly():
+        from features import database
+        from features.catalog import Catalog
+        from features.intake import Intake
+        from features.store import ProfileStore
+
+        workspace = open_workspace()
+        intake = Intake(database.connect(workspace), ProfileStore(workspace), Catalog())
+        parted = intake.undo(customer_id, time.time(), for_good)
+    _print({"links": parted}, as_json, lambda found: [("links taken back", _figure(found["links"]))])
 
 
 # ------------------------------------------------------------------------------------------ printing
@@ -155,8 +202,9 @@ def _told_plainly() -> Iterator[None]:
         from features.offline import NotBuilt
         from features.sentences import FileProblem
         from features.sources import SourceProblem
+        from features.vocabulary import EventProblem
 
-        if not isinstance(problem, OSError | NotBuilt | FileProblem | SourceProblem):
+        if not isinstance(problem, OSError | NotBuilt | FileProblem | SourceProblem | EventProblem):
             raise
         _refuse(str(problem))
 

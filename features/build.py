@@ -9,7 +9,7 @@ taken in more meanwhile, the customer is folded anew from the log.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -20,14 +20,17 @@ from features.catalog import Catalog
 from features.events import EventLog
 from features.history import History
 from features.intake import ABOUT_STOCK, Intake
-from features.offline import PARTS, Part, alone, is_made_of, made_of, part_of
+from features.learning import learn_from_log
+from features.offline import PARTS, Mark, Part, alone, mark_of, part_of
 from features.profiles import Profile
-from features.store import ProfileStore
+from features.store import ProfileStore, StoreDown
 from features.workspace import Workspace
 
 AT_ONCE = 50
 """Customers read, and their rows replaced, in one go: bounds memory and how long live intake waits."""
 STOCK_AT_ONCE = 1_000
+WRITTEN_AT_ONCE = 250
+LOOKED_AT = 20
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
@@ -49,12 +52,16 @@ class Summary:
     seconds: float = 0.0
 
 
-def build(workspace: Workspace, progress: Progress = _untold, store: ProfileStore | None = None) -> Summary:
-    """`feast apply`, then every offline file and every online row, from the event log."""
+def build(
+    workspace: Workspace, progress: Progress = _untold, store: ProfileStore | None = None, whole: bool = False
+) -> Summary:
+    """`feast apply`; the rows of customers and shelves with news, offline and online. `whole`: of all, from the log."""
     store = store or ProfileStore(workspace)
     store.apply()
-    summary = _build(workspace, progress, store)
-    _level_stock(workspace, store, progress)
+    lost = whole or _is_lost(workspace, store)
+    summary = _build(workspace, progress, store, whole)
+    _level_again(workspace, store, lost)
+    _level_stock(workspace, store, lost, progress)
     store.record_materialisation()
     return summary
 
@@ -74,31 +81,59 @@ def level_lacking(workspace: Workspace, store: ProfileStore) -> None:
 
 
 def build_lacking(workspace: Workspace, progress: Progress = _untold) -> Summary:
-    """Only the offline files that are not made of today's log by today's code; nothing online is touched."""
-    return _build(workspace, progress, None)
+    """Only the offline rows that are not made of today's log by today's code; nothing online is touched."""
+    return _build(workspace, progress, None, False)
 
 
-def _build(workspace: Workspace, progress: Progress, store: ProfileStore | None) -> Summary:
+def _build(workspace: Workspace, progress: Progress, store: ProfileStore | None, whole: bool) -> Summary:
     started = time.perf_counter()
     summary = Summary()
+    engine = database.connect(workspace)
+    learn_from_log(engine)
     with alone(workspace):
-        with database.reading(database.connect(workspace)) as connection:
-            customers = History(connection).customers()
-        shares: list[dict[str, tuple[int, int]]] = [{} for _ in range(PARTS)]
-        for customer_id in sorted(customers):
-            shares[part_of(customer_id)][customer_id] = customers[customer_id]
-        done = 0
-        for number, share in enumerate(shares):
-            mark = made_of(sorted(share.items()))
-            if store is not None or not is_made_of(workspace, "profile", number, mark):
-                summary.parts += 1
-                for count in _part(workspace, store, number, list(share), mark, summary):
-                    progress("profiles", done + count, len(customers))
-            done += len(share)
-        progress("profiles", done, len(customers))
-        _stock(workspace, store is None, summary)
+        with database.reading(engine) as connection:
+            today, work = _work(workspace, connection, whole)
+        total = sum(len(customers) for customers, _ in work.values())
+        for number, (customers, kept) in work.items():
+            summary.parts += 1
+            done = summary.customers
+            for count in _part(workspace, store, number, customers, today.packed(), kept, summary):
+                progress("profiles", done + count, total)
+            summary.customers = done + len(customers)
+        progress("profiles", total, total)
+        _stock(workspace, today, whole, summary)
+        if today.touched:
+            with database.transaction(engine) as connection:  # every part knows of these by now
+                connection.execute(sa.delete(database.touched).where(database.touched.c.number <= today.touched))
     summary.seconds = time.perf_counter() - started
     return summary
+
+
+Work = dict[int, tuple[list[str], bool]]
+"""Per part, which customers' rows are made anew, and whether the others' are kept as they are."""
+
+
+def _work(workspace: Workspace, connection: sa.Connection, whole: bool) -> tuple[Mark, Work]:
+    """What the log holds today, and what has to be made for it."""
+    log, touched = database.events.c, database.touched.c
+    seq, number = (connection.scalar(sa.select(sa.func.max(column))) for column in (log.seq, touched.number))
+    today = Mark(seq or 0, number or 0)
+    marks = {number: None if whole else mark_of(workspace, "profile", number) for number in range(PARTS)}
+    work: Work = {number: ([], False) for number, mark in marks.items() if mark is None}
+    if work:
+        for customer_id in History(connection).customers():
+            if part_of(customer_id) in work:
+                work[part_of(customer_id)][0].append(customer_id)
+    for mark in {mark for mark in marks.values() if mark is not None and mark != today}:
+        news = sa.union(
+            sa.select(log.customer_id).where(log.seq > mark.seq, log.customer_id.is_not(None)),
+            sa.select(touched.customer_id).where(touched.number > mark.touched),
+        )
+        for customer_id in sorted(connection.scalars(news)):
+            number = part_of(customer_id)
+            if marks[number] == mark:
+                work.setdefault(number, ([], True))[0].append(customer_id)
+    return today, dict(sorted(work.items()))
 
 
 # -------------------------------------------------------------------------------------------- customers
@@ -117,9 +152,15 @@ class _Folded:
 
 
 def _part(
-    workspace: Workspace, store: ProfileStore | None, number: int, ids: Sequence[str], mark: bytes, summary: Summary
+    workspace: Workspace,
+    store: ProfileStore | None,
+    number: int,
+    ids: Sequence[str],
+    mark: bytes,
+    kept: bool,
+    summary: Summary,
 ) -> Iterator[int]:
-    """One part of the three customer views, and its online rows; yields how many customers are done."""
+    """One part of the three customer views, and these customers' online rows; yields how many of them are done."""
     engine = database.connect(workspace)
     with ExitStack() as stack:
         # Closed in the other order: the profile comes last, its mark says that the part is whole.
@@ -127,13 +168,15 @@ def _part(
             view: stack.enter_context(Part(workspace, view, number, mark))
             for view in ("profile", "last_seen", "last_seen_history")
         }
+        if kept:
+            for part in parts.values():
+                part.keep(without=ids)
         past = History(stack.enter_context(database.reading(engine)))
         for start in range(0, len(ids), AT_ONCE):
             chunk = ids[start : start + AT_ONCE]
             folded = list(_folded(past, chunk, parts, summary))
             if store is not None and folded:
                 _level(engine, store, folded)
-            summary.customers += len(folded)
             yield start + len(chunk)
 
 
@@ -186,33 +229,61 @@ def _level(engine: sa.Engine, store: ProfileStore, folded: Sequence[_Folded]) ->
             connection.execute(statement.on_conflict_do_update(index_elements=["customer_id"], set_=new), values)
 
 
+def _is_lost(workspace: Workspace, store: ProfileStore) -> bool:
+    """Whether the online store lacks what our database says it holds, by a look at a few customers."""
+    table = database.profiles.c
+    some = sa.select(table.customer_id).where(table.online_seq > 0).order_by(table.customer_id).limit(LOOKED_AT)
+    with database.reading(database.connect(workspace)) as connection:
+        customers = connection.scalars(some).all()
+    try:
+        return len(store.read_many(customers)) < len(customers)
+    except StoreDown:  # it answers, but not with profiles
+        return True
+
+
+def _level_again(workspace: Workspace, store: ProfileStore, all_of_them: bool) -> None:
+    """Write online what our database holds of those who are behind there, or of everybody."""
+    table, engine = database.profiles, database.connect(workspace)
+    behind = sa.true() if all_of_them else table.c.online_seq < table.c.seq
+    with database.reading(engine) as connection:
+        waiting = connection.scalars(sa.select(table.c.customer_id).where(behind).order_by(table.c.customer_id)).all()
+    for start in range(0, len(waiting), WRITTEN_AT_ONCE):
+        chosen = table.c.customer_id.in_(waiting[start : start + WRITTEN_AT_ONCE])
+        with database.transaction(engine) as connection:
+            rows = connection.execute(sa.select(table).where(chosen).with_for_update()).all()
+            store.write([(row.customer_id, row.seq, row.known_at, row.state, row.items) for row in rows])
+            connection.execute(sa.update(table).where(chosen).values(online_seq=table.c.seq))
+
+
 # ------------------------------------------------------------------------------------------------ stock
 
 
-def _stock(workspace: Workspace, lacking_only: bool, summary: Summary) -> None:
-    """The offline file of stock."""
+def _stock(workspace: Workspace, today: Mark, whole: bool, summary: Summary) -> None:
+    """The offline file of stock, made anew where there is any news of stock."""
     columns = database.events.c
     about_stock = columns.name.in_(sorted(ABOUT_STOCK))
+    made = None if whole else mark_of(workspace, "stock", 0)
     with database.reading(database.connect(workspace)) as connection:
-        counted = sa.select(sa.func.count(), sa.func.max(columns.seq)).where(about_stock)
-        mark = made_of(tuple(connection.execute(counted).one()))
-        if lacking_only and is_made_of(workspace, "stock", 0, mark):
-            return
+        if made is not None:
+            news = sa.exists().where(columns.seq > made.seq, about_stock)
+            if not connection.scalar(sa.select(news)):
+                return
         summary.parts += 1
         statement = sa.select(database.events).where(about_stock).order_by(columns.known_at, columns.seq)
-        with Part(workspace, "stock", 0, mark) as part:
+        with Part(workspace, "stock", 0, today.packed()) as part:
             for row in history.shelf_changes(connection.execute(statement.execution_options(yield_per=5_000))):
                 part.add(row)
                 summary.stock += 1
 
 
-def _level_stock(workspace: Workspace, store: ProfileStore, progress: Progress) -> None:
-    """Put online all stock that our database holds."""
+def _level_stock(workspace: Workspace, store: ProfileStore, all_of_it: bool, progress: Progress) -> None:
+    """Put online the stock that is behind there, or all that our database holds."""
     table = database.stock
     engine = database.connect(workspace)
     key = sa.tuple_(table.c.product_id, table.c.location_id)
     with database.reading(engine) as connection:
         statement = sa.select(table.c.product_id, table.c.location_id).order_by(*table.primary_key.columns)
+        statement = statement if all_of_it else statement.where(table.c.online_seq < table.c.seq)
         shelves = [tuple(row) for row in connection.execute(statement)]
     for start in range(0, len(shelves), STOCK_AT_ONCE):
         chosen = key.in_(shelves[start : start + STOCK_AT_ONCE])

@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from features.workspace import Workspace
 
 metadata = sa.MetaData()
+_WRITERS = 4_201_077  # any number that is ours alone
 _Serial = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 events = sa.Table(
@@ -37,13 +38,30 @@ events = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False, doc="JSON"),
     sqlite_autoincrement=True,
 )
-identities = sa.Table(
-    "identities",
+links = sa.Table(
+    "links",
     metadata,
-    sa.Column("anonymous_id", sa.String, primary_key=True),
+    sa.Column("one", sa.String, primary_key=True, doc="an id with its kind, such as `user:1042`"),
+    sa.Column("other", sa.String, primary_key=True, index=True),
+    sa.Column("kind", sa.String, primary_key=True),
+    sa.Column("message_id", sa.String, primary_key=True),
+    sa.Column("occurred_at", sa.Double, nullable=False),
+    sa.Column("known_at", sa.Double, nullable=False, index=True),
+    sa.Column("seq", sa.BigInteger, nullable=False, doc="of the message in the log"),
+    sa.Column("undone", sa.Boolean, nullable=False, doc="takes back what was said of the two until then"),
+)
+owners = sa.Table(
+    "owners",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True, doc="a login or anonymous id that is not a customer of its own"),
     sa.Column("customer_id", sa.String, nullable=False, index=True),
-    sa.Column("occurred_at", sa.Double, nullable=False, doc="of the message that joined them"),
-    sa.Column("message_id", sa.String, nullable=False),
+)
+touched = sa.Table(
+    "touched",
+    metadata,
+    sa.Column("number", _Serial, primary_key=True, autoincrement=True),
+    sa.Column("customer_id", sa.String, nullable=False, doc="whose past changed otherwise than by a new event"),
+    sqlite_autoincrement=True,
 )
 profiles = sa.Table(
     "profiles",
@@ -119,6 +137,13 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A connection that takes no write lock."""
     with engine.connect().execution_options(onestory_begin="BEGIN") as connection:
         yield connection
+
+
+def in_turn(connection: sa.Connection) -> None:
+    """Let one writer of events at a time into the log, so that sequence numbers are committed in their order and no
+    two learn links at once. SQLite does so by itself."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
 
 
 def watching(engine: sa.Engine) -> sa.Connection:

@@ -1,8 +1,8 @@
 """What was known of a customer or a shelf, and when: the event log replayed moment by moment.
 
 `History` reads the log with the moments at which each event became, and ceased to be, this customer's:
-what an anonymous id did is the login's only once the two were joined, and stays the anonymous
-customer's before. `replay` turns one customer's history into its changes, folding as live intake does.
+what an anonymous id or another login did is the customer's only once the two were joined, and stays
+the other's before. `replay` turns one customer's history into its changes, folding as live intake does.
 Nothing is written here; `build` does that.
 """
 
@@ -18,8 +18,14 @@ import sqlalchemy as sa
 
 from features import database, profiles
 from features.events import event_of
+from features.identity import links_around
+from features.links import USER, node_of, owned_by, whose
+from features.ownership import chunks, owners_of
+from features.partition import timeline
 from features.profiles import Profile
 from features.vocabulary import ANONYMOUS, ONLINE, Event
+
+_ALWAYS = (-(2**63), 0)
 
 
 def micros(moment: float) -> int:
@@ -92,34 +98,57 @@ class History:
 
     def __init__(self, connection: sa.Connection):
         self.connection = connection
-        self._owners = _owners(connection)
-        self._once: dict[str, set[str]] = {}
-        for anonymous_id, owners in self._owners.items():
-            for _, owner in owners:
-                self._once.setdefault(owner, set()).add(anonymous_id)
+        self._owners: dict[str, list[tuple[tuple[int, int], str]]] = {}
+        self._ever: dict[str, set[str]] = {}
 
     def spans(self, customer_ids: Sequence[str]) -> dict[str, list[Span]]:
         """The history of each of `customer_ids`, in no particular order."""
         table = database.events
         found: dict[str, list[Span]] = {customer_id: [] for customer_id in customer_ids}
-        related = sorted(set().union(*(self._once.get(customer_id, ()) for customer_id in customer_ids)))
-        theirs: sa.ColumnElement[bool] = table.c.customer_id.in_(customer_ids)
-        if related:
-            theirs = theirs | (table.c.user_id.is_(None) & table.c.anonymous_id.in_(related))
-        for row in self.connection.execute(sa.select(table).where(theirs)):
-            event, known = event_of(row), (micros(row.known_at), row.seq)
-            owners = self._owners.get(row.anonymous_id) if row.user_id is None else None
-            if owners is None:
-                found[row.customer_id].append(Span(event, known))
-                continue
-            for (since, owner), (until, _) in zip(owners, [*owners[1:], (None, "")], strict=True):
-                if owner in found and (until is None or until > known):
-                    found[owner].append(Span(event, max(since, known), until))
+        ids = sorted(self._ids_ever(customer_ids))
+        now = owners_of(self.connection, [node_of(each) for each in customer_ids] + ids)
+        for chunk in chunks(sorted({*now.values(), *customer_ids})):
+            for row in self.connection.execute(sa.select(table).where(table.c.customer_id.in_(chunk))):
+                event, known = event_of(row), (micros(row.known_at), row.seq)
+                owners = self._owners.get(whose(row.user_id, row.anonymous_id) or "", [(_ALWAYS, row.customer_id)])
+                for (since, owner), (until, _) in zip(owners, [*owners[1:], (None, "")], strict=True):
+                    if owner in found and (until is None or until > known):
+                        found[owner].append(Span(event, max(since, known), until))
         return found
 
-    def customers(self) -> dict[str, tuple[int, int]]:
-        """Every customer there ever was, with `(events, highest seq)` as the log counts them today."""
-        return {**dict.fromkeys(self._once, (0, 0)), **counts(self.connection)}
+    def _ids_ever(self, customer_ids: Sequence[str]) -> set[str]:
+        """The logins and anonymous ids that ever were these customers'; learns whose they were when."""
+        new = [node for node in map(node_of, customer_ids) if node not in self._owners]
+        for node in sorted(self._linked(new)):
+            if node not in self._owners:
+                links = links_around(self.connection, [node])
+                around = {end for link in links for end in link.pair[1:] if end.startswith((USER, ANONYMOUS))}
+                for each in around:
+                    self._now(each, _ALWAYS, owned_by(each))
+                for move in timeline(links):
+                    self._now(move.node, move.known, move.after)
+        return set().union(*(self._ever.get(customer_id, ()) for customer_id in customer_ids))
+
+    def _now(self, node: str, since: tuple[int, int], owner: str) -> None:
+        self._owners.setdefault(node, []).append((since, owner))
+        self._ever.setdefault(owner, set()).add(node)
+
+    def _linked(self, nodes: Sequence[str]) -> set[str]:
+        """Those of `nodes` that any link is about."""
+        table = database.links.c
+        found: set[str] = set()
+        for chunk in chunks(nodes):
+            for column in (table.one, table.other):
+                found |= set(self.connection.scalars(sa.select(column).where(column.in_(chunk)).distinct()))
+        return found
+
+    def customers(self) -> list[str]:
+        """Every customer there ever was, whether anything is theirs today or not."""
+        table, log = database.links.c, database.events.c
+        ends = sa.union(sa.select(table.one), sa.select(table.other))
+        ids = {owned_by(node) for node in self.connection.scalars(ends) if node.startswith((USER, ANONYMOUS))}
+        known = sa.select(log.customer_id).where(log.customer_id.is_not(None)).distinct()
+        return sorted(ids | set(self.connection.scalars(known)))
 
 
 def counts(connection: sa.Connection, among: Sequence[str] | None = None) -> dict[str, tuple[int, int]]:
@@ -131,34 +160,6 @@ def counts(connection: sa.Connection, among: Sequence[str] | None = None) -> dic
         .group_by(columns.customer_id)
     )
     return {customer_id: (count, seq) for customer_id, count, seq in connection.execute(statement)}
-
-
-def _owners(connection: sa.Connection) -> dict[str, list[tuple[tuple[int, int], str]]]:
-    """For each joined anonymous id, who owned its events from which moment on, as `identity.join` learnt it."""
-    columns = database.events.c
-    statement = (
-        sa.select(
-            columns.anonymous_id,
-            columns.user_id,
-            columns.occurred_at,
-            columns.message_id,
-            columns.known_at,
-            columns.seq,
-        )
-        .where(columns.anonymous_id.is_not(None), columns.user_id.is_not(None))
-        .order_by(columns.anonymous_id, columns.known_at, columns.seq)
-    )
-    owners: dict[str, list[tuple[tuple[int, int], str]]] = {}
-    earliest: tuple[float, str] = (math.inf, "")
-    for row in connection.execute(statement):
-        if row.anonymous_id not in owners:
-            owners[row.anonymous_id] = [((-(2**63), 0), ANONYMOUS + row.anonymous_id)]
-            earliest = (math.inf, "")
-        if (row.occurred_at, row.message_id) < earliest:
-            earliest = (row.occurred_at, row.message_id)
-            if owners[row.anonymous_id][-1][1] != row.user_id:
-                owners[row.anonymous_id].append(((micros(row.known_at), row.seq), row.user_id))
-    return owners
 
 
 def shelf_changes(rows: Iterable[sa.Row[Any]]) -> Iterator[tuple[str, str, int, int]]:

@@ -1,52 +1,148 @@
-"""Which ids are the same customer.
+"""The ids of a customer: whose an id is, which ids and merges a customer has and why, and taking them back.
 
-A login id (`user_id`) is a customer of its own. What an anonymous id did before its first login becomes
-that customer's; until then it is the customer `anonymous:<id>`. A second login on the same device never
-takes over what the first one did: `join` keeps the earliest login that is known.
+The door for everybody else; the rule is in `partition`, what messages say in `links`, the tables in `ownership`.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
 import sqlalchemy as sa
 
 from features import database
-from features.vocabulary import ANONYMOUS, Event
+from features.learning import Learnt, learn, reached, settle
+from features.links import DEVICE, KEYS, LOGIN_SEEN, UNLINK, USER, Link, node_of, owned_by
+from features.ownership import Resolver, customer_of, links_at, owners_of, touch
+from features.partition import Graph, Partition, timeline
+from features.vocabulary import ANONYMOUS, EventProblem
+
+__all__ = [
+    "Id",
+    "Learnt",
+    "Merge",
+    "Resolver",
+    "customer_of",
+    "forget",
+    "ids_of",
+    "learn",
+    "links_around",
+    "merges_of",
+    "owners_of",
+    "undoing",
+]
 
 
-def customer_of(connection: sa.Connection, user_id: str | None, anonymous_id: str | None) -> str | None:
-    """The customer whom these ids mean now; None when there are none."""
-    if user_id:
-        return user_id
-    if not anonymous_id:
-        return None
-    known = connection.execute(
-        sa.select(database.identities.c.customer_id).where(database.identities.c.anonymous_id == anonymous_id)
-    ).scalar_one_or_none()
-    return known or ANONYMOUS + anonymous_id
+@dataclass(frozen=True, slots=True)
+class Id:
+    """One id of a customer, and what says so: the kind of link and its message; of the customer's own, nothing.
 
-
-def join(connection: sa.Connection, event: Event) -> set[str]:
-    """Learn from a message that carries both ids; the customers whose history changed by it.
-
-    Of several logins on one anonymous id the earliest by `(occurred_at, message_id)` is the one that
-    its anonymous history belongs to, in whatever order the messages arrive.
+    Of an e-mail, phone, loyalty number or device, `reason` is the kind of id that had it: `login` or `anonymous`.
     """
-    if not (event.user_id and event.anonymous_id):
-        return set()
-    table = database.identities
-    known = connection.execute(sa.select(table).where(table.c.anonymous_id == event.anonymous_id)).one_or_none()
-    if known is not None and (known.occurred_at, known.message_id) <= event.key:
-        return set()
-    before = known.customer_id if known else ANONYMOUS + event.anonymous_id
-    values = {"customer_id": event.user_id, "occurred_at": event.occurred_at, "message_id": event.message_id}
-    statement = database.insert(connection, table).values(anonymous_id=event.anonymous_id, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["anonymous_id"], set_=values))
-    if before == event.user_id:
-        return set()
-    log = database.events
-    moved = connection.execute(
-        sa.update(log)
-        .where(log.c.anonymous_id == event.anonymous_id, log.c.user_id.is_(None), log.c.customer_id == before)
-        .values(customer_id=event.user_id)
-    ).rowcount
-    return {before, event.user_id} if moved else set()
+
+    customer_id: str
+    id: str
+    kind: str
+    reason: str | None = None
+    message_id: str | None = None
+    occurred_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """One id that changed hands: when we knew it, by which kind of link (`undone`: taken back) and message."""
+
+    id: str
+    before: str
+    after: str
+    known_at: float
+    reason: str | None
+    message_id: str | None
+
+
+def ids_of(connection: sa.Connection, id_: str) -> list[Id]:
+    """Every id of the customer whom `id_` (a login, or `anonymous:<id>`) is; the first one is the customer's name."""
+    customer_id = owners_of(connection, [node_of(id_)])[node_of(id_)]
+    table = database.owners
+    nodes = connection.scalars(sa.select(table.c.id).where(table.c.customer_id == customer_id).order_by(table.c.id))
+    graph = Graph(lambda node: links_at(connection, node))
+    here = Partition(graph)
+    found, shared = [], dict[str, Id]()
+    for node in [node_of(customer_id), *nodes]:
+        if _is_a_previous_login(graph, node):
+            continue
+        reason = None if owned_by(node) == customer_id else here.why(node)
+        kind, value = ("login", owned_by(node)) if node.startswith(USER) else ("anonymous", node.partition(":")[2])
+        key, pair = reason or ((None, None), None)
+        found.append(Id(customer_id, value, kind, pair.kind if pair else None, key[1], key[0]))
+        for (at, message_id), pair in graph.live(node):
+            if pair.kind in (*KEYS, DEVICE):
+                shared.setdefault(
+                    pair.other, Id(customer_id, pair.other.partition(":")[2], pair.kind, kind, message_id, at)
+                )
+    return found + [shared[node] for node in sorted(shared)]
+
+
+def _is_a_previous_login(graph: Graph, node: str) -> bool:
+    """An alias names an id without its kind; once that is known as a login, it is no anonymous id as well."""
+    same = USER + node.partition(":")[2]
+    return node.startswith(ANONYMOUS) and any(pair.kind == LOGIN_SEEN for _, pair in graph.live(same))
+
+
+def merges_of(connection: sa.Connection, id_: str) -> list[Merge]:
+    """Every time an id became this customer's or left, in the order of knowing, with its reason."""
+    customer_id = owners_of(connection, [node_of(id_)])[node_of(id_)]
+    names = {customer_id, id_}
+    return [
+        Merge(
+            id=owned_by(move.node),
+            before=move.before,
+            after=move.after,
+            known_at=move.known[0] / 1e6,
+            reason=None if move.why is None else "undone" if move.why.undone else move.why.pair.kind,
+            message_id=move.why.message_id if move.why else None,
+        )
+        for move in timeline(links_around(connection, [node_of(name) for name in names]))
+        if names & {move.before, move.after, owned_by(move.node)}
+    ]
+
+
+def links_around(connection: sa.Connection, nodes: Iterable[str]) -> list[Link]:
+    """Every link of any time that these ids lead to, through whatever they share."""
+    graph = Graph(lambda node: links_at(connection, node))
+    around = reached(graph, nodes)
+    return list({(link.pair, link.message_id): link for node in around for link in graph.links(node)}.values())
+
+
+def undoing(connection: sa.Connection, id_: str, now: float, for_good: bool = False) -> dict[str, Any]:
+    """The record of the event that parts a login or anonymous id from the customer it was merged into.
+
+    It takes back what was said until `now`; `for_good`: also what will be said. Raises EventProblem where there is
+    nothing to take back.
+    """
+    node = node_of(id_)
+    here = Partition(Graph(lambda each: links_at(connection, each)))
+    pairs = here.ties(node)
+    if not pairs:
+        raise EventProblem("id", f"`{id_}` is tied to no other; expected a login or `anonymous:<id>` that was merged")
+    name = hashlib.sha256(orjson.dumps([list(map(list, pairs)), now])).hexdigest()[:32]
+    body = {"links": [list(pair) for pair in pairs], "for_good": for_good}
+    return {"message_id": f"unlink-{name}", "name": UNLINK, "occurred_at": now, "body": body}
+
+
+def forget(connection: sa.Connection, customer_id: str) -> Learnt:
+    """Delete every link and id of a customer; what became of others by it (a crowded key may join again)."""
+    mine = [
+        node_of(customer_id),
+        *connection.scalars(sa.select(database.owners.c.id).where(database.owners.c.customer_id == customer_id)),
+    ]
+    links = database.links
+    gone = [link for node in mine for link in links_at(connection, node)]
+    for node in mine:
+        connection.execute(sa.delete(links).where((links.c.one == node) | (links.c.other == node)))
+        connection.execute(sa.delete(database.owners).where(database.owners.c.id == node))
+    touch(connection, {customer_id, *map(owned_by, mine)})
+    return settle(connection, gone, late=True)

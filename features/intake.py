@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from features import commerce, database, identity, profiles, signals
 from features.events import EventLog, EventProblem, check
+from features.links import whose
 from features.profiles import Profile
 from features.vocabulary import ONLINE, Event, Offer, Product
 
@@ -54,14 +55,16 @@ class Receipt:
 
 @dataclass(slots=True)
 class _Batch:
-    """One transaction under way: profiles opened in it, customers to fold anew, shelves that changed.
+    """One transaction under way: whose its ids are, profiles opened in it, customers to fold anew, changed shelves.
 
     `repeated` holds the customers of duplicates: a message is sent again when its first answer was lost,
     perhaps to a crash before the online row was written.
     """
 
     connection: sa.Connection
+    owners: dict[str, str]
     seq: int = 0
+    stored: list[tuple[Event, int]] = field(default_factory=list)
     open: dict[str, Profile] = field(default_factory=dict)
     refold: set[str] = field(default_factory=set)
     shelves: set[tuple[str, str]] = field(default_factory=set)
@@ -80,34 +83,53 @@ class Intake:
 
         A record that its parser refused comes as its EventProblem, so that receipts keep the order.
         """
+        checked = [self._checked(record, known_at) for record in records]
+        events = [event for event in checked if isinstance(event, Event)]
         receipts: list[Receipt] = []
         with database.transaction(self._engine) as connection:
-            batch = _Batch(connection)
-            for record in records:
-                try:
-                    if isinstance(record, EventProblem):
-                        raise record
-                    receipts.append(self._append(batch, self._completed(check(record, known_at))))
-                except EventProblem as problem:
+            database.in_turn(connection)
+            nodes = {node for event in events if (node := _whose(event))}
+            batch = _Batch(connection, identity.owners_of(connection, nodes))
+            for record, event in zip(records, checked, strict=True):
+                if isinstance(event, EventProblem):
                     message_id = record.get("message_id") if isinstance(record, Mapping) else None
-                    receipts.append(Receipt(str(message_id or ""), problem=problem))
-            for customer_id in batch.refold:
+                    receipts.append(Receipt(str(message_id or ""), problem=event))
+                else:
+                    receipts.append(self._append(batch, event))
+            learnt = identity.learn(connection, batch.stored)
+            for customer_id in batch.refold | learnt.customers:
                 batch.open[customer_id] = profiles.fold_all(self._log.of_customer(connection, customer_id))
             for customer_id, profile in batch.open.items():
-                _keep(batch, customer_id, profile, known_at)
+                if profile.state or _is_stored(connection, customer_id):  # no row for who never was anybody
+                    _keep(batch, customer_id, profile, known_at)
         self._level(sorted(batch.open.keys() | batch.repeated), sorted(batch.shelves))
-        return receipts
+        return [
+            replace(receipt, customer_id=learnt.owners.get(_whose(event) or "", receipt.customer_id))
+            for receipt, event in zip(receipts, checked, strict=True)
+        ]
 
     def one(self, record: Mapping[str, Any], known_at: float) -> Receipt:
         return self.many([record], known_at)[0]
 
+    def undo(self, id_: str, now: float, for_good: bool = False) -> int:
+        """Part a login or anonymous id from the customer it was merged into, by an event of its own; how many links.
+
+        Raises EventProblem where nothing ties it to another.
+        """
+        with database.reading(self._engine) as connection:
+            record = identity.undoing(connection, id_, now, for_good)
+        self.one(record, now)
+        return len(record["body"]["links"])
+
     def _append(self, batch: _Batch, event: Event) -> Receipt:
-        customer_id = identity.customer_of(batch.connection, event.user_id, event.anonymous_id)
+        node = _whose(event)
+        customer_id = batch.owners[node] if node else None
         seq = self._log.append(batch.connection, event, customer_id)
         if seq is None:
             batch.repeated.update([customer_id] if customer_id else [])
             return Receipt(event.message_id, duplicate=True, customer_id=customer_id)
         batch.seq = seq
+        batch.stored.append((event, seq))
         if event.name in ABOUT_STOCK:
             self._stock(batch, event)
         elif event.name == "Feed Alive":
@@ -115,7 +137,6 @@ class Intake:
             signals.heard(batch.connection, event.body["signal"], place, event.occurred_at)
         if customer_id is not None:
             signals.heard(batch.connection, "profile", "", event.occurred_at)
-            batch.refold |= identity.join(batch.connection, event)
             self._fold(batch, customer_id, event)
         return Receipt(event.message_id, stored=True, customer_id=customer_id)
 
@@ -136,9 +157,15 @@ class Intake:
         else:
             batch.open[customer_id] = profiles.fold(profile, event)
 
-    def _completed(self, event: Event) -> Event:
+    def _checked(self, record: Mapping[str, Any] | EventProblem, known_at: float) -> Event | EventProblem:
         """The event with what the catalog knows of its products or offer and the message does not say."""
-        return replace(event, body=commerce.completed(event.name, dict(event.body), self._catalog))
+        if isinstance(record, EventProblem):
+            return record
+        try:
+            event = check(record, known_at)
+            return replace(event, body=commerce.completed(event.name, dict(event.body), self._catalog))
+        except EventProblem as problem:
+            return problem
 
     # ------------------------------------------------------------------------------- the online store
 
@@ -179,6 +206,15 @@ class Intake:
                 row = connection.execute(sa.select(shelf).where(here).with_for_update()).one()
                 self._store.write_stock([(product_id, location_id, row.quantity - row.reserved, row.seq)])
                 connection.execute(sa.update(shelf).where(here).values(online_seq=row.seq))
+
+
+def _whose(event: Event | EventProblem) -> str | None:
+    return whose(event.user_id, event.anonymous_id) if isinstance(event, Event) else None
+
+
+def _is_stored(connection: sa.Connection, customer_id: str) -> bool:
+    columns = database.profiles.c
+    return bool(connection.scalar(sa.select(sa.exists().where(columns.customer_id == customer_id))))
 
 
 def _stored(connection: sa.Connection, customer_id: str) -> Profile:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features import (
@@ -30,7 +32,9 @@ from features import (
     habits,
     history,
     last_seen,
+    links,
     orders,
+    partition,
     profiles,
     returns,
     steps,
@@ -61,7 +65,7 @@ SCHEMAS = {
 }
 
 _MAKERS = (
-    *(profiles, corrections, steps, decay, entries, history, last_seen),
+    *(profiles, corrections, steps, decay, entries, history, last_seen, links, partition),
     *(returns, orders, cart, browsing, care, consent, habits),
 )
 """The modules that say what is in a part."""
@@ -107,6 +111,15 @@ class Part:
         if len(self._rows) == GROUP_ROWS:
             self._flush()
 
+    def keep(self, without: Collection[str]) -> None:
+        """Take over the rows of the old file, but for those of some customers. Before any row is added."""
+        gone = pa.array(sorted(without), type=pa.string())
+        with pq.ParquetFile(self._path) as old:
+            for batch in old.iter_batches(GROUP_ROWS):
+                rows = pa.Table.from_batches([batch])
+                kept = rows.filter(pc.invert(pc.is_in(rows["customer_id"], value_set=gone)))
+                self._writer.write_table(kept.cast(self._schema))
+
     def _flush(self) -> None:
         columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self._schema)
         arrays = [pa.array(column, type=field.type) for column, field in zip(columns, self._schema, strict=True)]
@@ -123,23 +136,31 @@ class Part:
             self._draft.unlink()
 
 
-def made_of(counted: object) -> bytes:
-    """The mark of a part: how much of the log is in it, and by which code."""
-    return hashlib.sha256(_code() + repr(counted).encode()).hexdigest().encode()
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a part is made of: the log up to an event, the changes of past moments up to one, and by which code."""
+
+    seq: int
+    touched: int
+
+    def packed(self) -> bytes:
+        return f"{code()} {self.seq} {self.touched}".encode()
 
 
-def is_made_of(workspace: Workspace, view: str, number: int, mark: bytes) -> bool:
-    """Whether the part is there and was made of just that."""
+def mark_of(workspace: Workspace, view: str, number: int) -> Mark | None:
+    """What the part was made of; None where it is not there, or other code made it."""
     try:
-        metadata = pq.read_schema(part_path(workspace, view, number)).metadata
-    except (OSError, pa.ArrowInvalid):
-        return False
-    return bool(metadata) and metadata.get(_MADE_OF) == mark
+        metadata = pq.read_schema(part_path(workspace, view, number)).metadata or {}
+        by, seq, touched = metadata.get(_MADE_OF, b"").decode().split(" ")
+    except (OSError, ValueError):
+        return None
+    return Mark(int(seq), int(touched)) if by == code() else None
 
 
 @cache
-def _code() -> bytes:
-    return b"".join(Path(module.__file__ or "").read_bytes() for module in _MAKERS)
+def code() -> str:
+    """A hash of the code that makes rows."""
+    return hashlib.sha256(b"".join(Path(module.__file__ or "").read_bytes() for module in _MAKERS)).hexdigest()
 
 
 @contextmanager

@@ -19,6 +19,8 @@ Hasher = Callable[[str, str], str]
 """From the kind (`email`, `phone`) and the normalised value to its hash."""
 
 DEEPEST = 50
+NONE = "none"
+"""Kept in place of a hash where there is no address or number in it."""
 _ADDRESS = re.compile(r"[\w.+-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _LAST_WORDS = {
@@ -59,7 +61,8 @@ def without_pii(value: Any, hash_pii: Hasher, deep: int = 0) -> Any:
         for key, inner in value.items():
             kind = _kind(key)
             if kind and isinstance(inner, str | int | float) and not isinstance(inner, bool):
-                kept[f"{key}_hmac"] = hash_pii(kind, normalised(kind, str(inner)))
+                plain = normalised(kind, str(inner))
+                kept[f"{key}_hmac"] = hash_pii(kind, plain) if _is_one(kind, plain) else NONE
             elif kind and isinstance(inner, list):  # several numbers under one key
                 each = [without_pii({key: one}, hash_pii, deep + 1) for one in inner]
                 kept[f"{key}_hmac"] = [next(iter(one.values())) for one in each]
@@ -71,6 +74,11 @@ def without_pii(value: Any, hash_pii: Hasher, deep: int = 0) -> Any:
     if isinstance(value, str) and ("@" in value or "%40" in value):
         return _ADDRESS.sub(lambda found: hash_pii("email", normalised("email", found[0])), value)
     return value
+
+
+def _is_one(kind: str, plain: str) -> bool:
+    """Whether this can be anybody's address or number: a form that was left empty must not make two people one."""
+    return bool(_ADDRESS.fullmatch(plain)) if kind == "email" else any(digit != "0" for digit in plain)
 
 
 def _kind(key: str) -> str | None:

@@ -18,12 +18,14 @@ from typing import Any
 import orjson
 
 from features.commerce import moment_of
+from features.links import UNLINK
 from features.pii import Hasher, hasher, without_pii
 from features.vocabulary import CHANNELS, EventProblem
 
 __all__ = ["hasher", "parse"]
 
 TYPES = ("track", "identify", "alias", "group", "page", "screen")
+OURS = frozenset({*(f"${kind}" for kind in TYPES), UNLINK})
 NEEDS_NOBODY = frozenset({"Stock Updated", "Stock Reserved", "Stock Released", "Feed Alive"})
 RESPONSES = {"Promotion Viewed": "shown", "Promotion Clicked": "clicked", "Coupon Applied": "accepted"}
 
@@ -92,16 +94,21 @@ def parse(
     context = _object(message.get("context"), "context")
     body = _clean(kind, _content(kind, message, context), hash_pii or (lambda *_: "withheld"))
     name = _name(message.get("event")) if kind == "track" else f"${kind}"
+    if kind == "track" and name in OURS:
+        raise EventProblem("event", f"is `{name}`, a name of our own; expected another one")
     if kind == "track":
         name, body = _commerce(name, body)
     user_id, anonymous_id = _id(message.get("userId")), _id(message.get("anonymousId"))
     if kind == "alias":
-        anonymous_id = anonymous_id or _id(message.get("previousId"))
+        body["previous_id"] = _id(message.get("previousId"))  # an id as it is, for `links`
+        anonymous_id = anonymous_id or (None if user_id else body["previous_id"])
     if not (user_id or anonymous_id or name in NEEDS_NOBODY):
         raise EventProblem("userId", "is missing; expected a userId or an anonymousId")
     device = context.get("device")
     if isinstance(device, Mapping) and isinstance(device.get("type"), str):
         body.setdefault("device", device["type"])
+    if isinstance(device, Mapping) and _id(device.get("id")) is not None:
+        body["device_id"] = _id(device["id"])  # which device, for `links`
     return {
         "message_id": _id(message.get("messageId")) or _made_id(message, received_at),
         "name": name,
@@ -179,7 +186,7 @@ def _content(kind: str, message: Mapping[str, Any], context: Mapping[str, Any]) 
     if kind == "identify":
         return {"traits": {**_object(context.get("traits"), "context.traits"), **traits}}
     if kind == "alias":
-        return {"previous_id": _id(message.get("previousId"))}
+        return {}
     if kind == "group":
         return {"group_id": _id(message.get("groupId")), "traits": traits}
     named = {key: message[key] for key in ("name", "category") if isinstance(message.get(key), str)}

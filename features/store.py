@@ -8,7 +8,8 @@ follows a newer one, is the caller's business (`intake`, `build`): it holds the 
 Online rows are stamped with their `seq`, not with a time: 2100-01-01 plus `seq` seconds. Redis drops a write
 that is not newer than what it holds; times repeat and clocks step back, a sequence only rises. It also
 keeps `feast materialize`, which stamps real times, from replacing live rows on Redis. On SQLite and
-PostgreSQL it would put back the state of the last build: never needed here, mended by `features build`.
+PostgreSQL it would put back the state of the last build: never needed here, mended by
+`features build --whole`.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class ProfileStore:
                     break
             else:
                 raise StoreDown(
-                    f"the rows of customer `{chunk[0]}` do not belong together; run `python -m features build`"
+                    f"the rows of customer `{chunk[0]}` do not belong together; run `python -m features build --whole`"
                 )
         return found
 

@@ -72,6 +72,7 @@ def decide(
                 time.time,
                 out,
                 lambda count: progress.advance(task, count),
+                engine.resolver.customer,
             )
     finally:
         engine.close()

@@ -74,15 +74,21 @@ def decide_audience(
     clock: Callable[[], float],
     out: Path,
     progress: Callable[[int], None],
+    customer_of: Callable[[str], str] = lambda customer_id: customer_id,
 ) -> Summary:
-    """Write the decisions for `customer_ids` to the parquet file `out`; it appears whole or not at all."""
+    """Write the decisions for `customer_ids` to the parquet file `out`; it appears whole or not at all.
+
+    Of several ids of one customer, as `customer_of` knows them, only the first is decided for.
+    """
     summary = Summary()
+    named: dict[str, str] = {}
     draft = out.with_name(f".{out.name}.part")
     out.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(draft, SCHEMA) as writer:
         rows: list[dict[str, Any]] = []
         for customer_id in customer_ids:
-            rows.extend(_rows(decide, ask(customer_id), clock(), summary))
+            first = named.setdefault(customer_of(customer_id), customer_id)
+            rows.extend(_rows(decide, ask(customer_id), clock(), summary, None if first == customer_id else first))
             progress(1)
             if len(rows) >= ROWS_AT_ONCE:
                 writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
@@ -92,9 +98,13 @@ def decide_audience(
     return summary
 
 
-def _rows(decide: Decide, question: Question, now: float, summary: Summary) -> Iterator[dict[str, Any]]:
+def _rows(
+    decide: Decide, question: Question, now: float, summary: Summary, same_as: str | None
+) -> Iterator[dict[str, Any]]:
     summary.customers += 1
     try:
+        if same_as is not None:
+            raise bad_input("customer_id", f"is the same customer as {shown(same_as)} above; expected each once")
         if not question.customer_id.isprintable() or not 1 <= len(question.customer_id) <= LONGEST_ID:
             raise bad_input("customer_id", f"is {shown(question.customer_id)}; expected 1 to {LONGEST_ID} characters")
         decided = decide(question, now)

@@ -15,13 +15,15 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from features import database, identity, segment
+from features import database, segment
 from features.catalog import load_catalog
 from features.events import EventProblem
+from features.identity import Resolver
 from features.intake import Intake, Receipt
+from features.learning import learn_from_log
 from features.signals import Level, Signals
 from features.store import ProfileNow, ProfileStore, StoreDown
-from features.vocabulary import DAY_S, ONLINE
+from features.vocabulary import ANONYMOUS, DAY_S, ONLINE
 from features.workspace import Workspace
 from serving import counters, rulebook, schemas
 from serving.decide import ENGINE_VERSION, Policy, answer, decide
@@ -44,6 +46,7 @@ class Engine:
         self.workspace, self.store, self.policy = workspace, store, policy
         self.database = database.connect(workspace)
         self.signals = Signals(self.database)
+        self.resolver = Resolver(self.database)
         self.log = DecisionLog(workspace.decisions)
         self.intake = Intake(self.database, store, policy.catalog)
         self._hash = segment.hasher(workspace.secret())
@@ -54,12 +57,14 @@ class Engine:
         catalog = load_catalog(workspace)
         policy = Policy(catalog, rulebook.load(workspace.file("rulebook.yaml")), load_models(workspace))
         keep(workspace, policy)
+        learn_from_log(database.connect(workspace))
         engine = cls(workspace, ProfileStore(workspace), policy)
         engine.intake.level_all()
         return engine
 
     def close(self) -> None:
         self.signals.close()
+        self.resolver.close()
         self.log.close()
 
     def ready(self) -> bool:
@@ -77,6 +82,8 @@ class Engine:
         decided = self.decision(request, now)
         if not request.explain:
             decided = {name: value for name, value in decided.items() if name not in ("suppressed", "passed_over")}
+        if isinstance(request, DecideRequest) and request.discreet:  # a page that may show an id learns no login by it
+            decided = {**decided, "customer_id": f"{ANONYMOUS}{request.anonymous_id}"}
         return orjson.dumps(decided)
 
     def decide_batch(self, request: DecideBatchRequest, now: float) -> bytes:
@@ -95,10 +102,7 @@ class Engine:
     def decision(self, ask: Ask, now: float) -> dict[str, Any]:
         """The answer to one question with its whole trace. Raises Problem where it cannot be answered."""
         self.signals.refresh()
-        customer_id = ask.customer_id
-        if customer_id is None:
-            with database.reading(self.database) as connection:
-                customer_id = identity.customer_of(connection, None, ask.anonymous_id) or ""
+        customer_id = self.resolver.customer(ask.customer_id, ask.anonymous_id)
         if ask.request_id is None:
             return self._decided(ask, customer_id, now)
         with database.transaction(self.database) as connection:
@@ -192,7 +196,7 @@ class Engine:
             accepted
             for record in parsed
             if not isinstance(record, EventProblem)
-            for accepted in accepted_by(record, self.log)
+            for accepted in accepted_by(record, self.log, self.resolver.customer)
         ]
         return self.intake.many([*parsed, *taken_up], received_at)[: len(parsed)]
 

@@ -6,7 +6,7 @@ who it was for and what it offered; nothing else is believed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from features.vocabulary import ANONYMOUS
@@ -36,16 +36,23 @@ def responded(request: RespondRequest, log: DecisionLog, now: float) -> dict[str
     )
 
 
-def accepted_by(order: Mapping[str, Any], log: DecisionLog) -> Iterator[dict[str, Any]]:
-    """The offers of its decision that an order's record takes up: those whose shown product it holds."""
+def accepted_by(
+    order: Mapping[str, Any], log: DecisionLog, customer_of: Callable[[str | None, str | None], str]
+) -> Iterator[dict[str, Any]]:
+    """The offers of its decision that an order's record takes up: those whose shown product it holds.
+
+    `customer_of` says whose a login or anonymous id is now: decided for one id, bought under another of the same.
+    """
     body = order["body"]
     if order["name"] != "Order Completed" or not isinstance(body.get("decision_id"), str):
         return
     record = log.find(body["decision_id"])
-    if record is None or record["answer"]["customer_id"] not in (
-        order["user_id"],
-        f"{ANONYMOUS}{order['anonymous_id']}",
-    ):
+    if record is None:
+        return
+    decided_for = record["answer"]["customer_id"]
+    if decided_for not in (order["user_id"], f"{ANONYMOUS}{order['anonymous_id']}") and customer_of(
+        decided_for, None
+    ) != customer_of(order["user_id"], order["anonymous_id"]):
         return
     bought = {line["product_id"] for line in body.get("products") or () if isinstance(line, Mapping)}
     for offer in record["answer"]["offers"]:

@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from features.vocabulary import CHANNELS, PLACEMENTS, RESPONSES
@@ -101,6 +110,18 @@ class DecideRequest(Request):
     request_id: Id | None = None
     preview: bool = False
     explain: bool = False
+
+    _discreet: bool = PrivateAttr(default=False)
+
+    @property
+    def discreet(self) -> bool:
+        """Whether the answer names the customer by the anonymous id that was asked about, and by no other."""
+        return self._discreet
+
+    def asked_by_a_page(self) -> DecideRequest:
+        """This question as one whose answer anybody may read."""
+        self._discreet = True
+        return self
 
     @model_validator(mode="after")
     def _names_somebody(self) -> DecideRequest:

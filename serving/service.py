@@ -74,8 +74,10 @@ def flat(model: type[BaseModel], limit: int = wire.SMALL_BODY) -> Any:
     async def read(request: Request, _serde: Any) -> BaseModel | Problem:
         try:
             checked = wire.checked(model, await wire.body(request, limit), EXPECTED)
-            if getattr(checked, "customer_id", None) is not None and request.scope.get("onestory.caller") == WRITE:
-                raise unauthorised("a write key decides by `anonymous_id` only; expected a server key")
+            if isinstance(checked, DecideRequest) and request.scope.get("onestory.caller") == WRITE:
+                if checked.customer_id is not None:
+                    raise unauthorised("a write key decides by `anonymous_id` only; expected a server key")
+                return checked.asked_by_a_page()
             return checked
         except Problem as problem:
             return problem

@@ -40,6 +40,9 @@ class RememberedStore:
     def write(self, rows: Iterable[Row]) -> None:
         self.rows.update((row[0], row) for row in rows)
 
+    def read_many(self, customer_ids: Iterable[str]) -> dict[str, Row]:
+        return {customer_id: self.rows[customer_id] for customer_id in customer_ids if customer_id in self.rows}
+
     def write_stock(self, rows: Iterable[tuple[str, str, int, int]]) -> None:
         self.stock.update(((product_id, location_id), quantity) for product_id, location_id, quantity, _ in rows)
 
@@ -258,6 +261,19 @@ def test_what_live_intake_took_in_during_a_build_is_not_put_back(workspace: Work
     assert store.rows[last] == (last, row.seq, NOON + 60, *packed(known))
     assert (row.online_seq, row.state, row.items) == (row.seq, *packed(known))
     assert build.build_lacking(workspace).parts == 1
+
+
+def test_a_build_writes_everybody_again_into_an_online_store_that_was_lost(workspace: Workspace) -> None:
+    append(workspace, order("ann", NOON, "a"), order("bob", NOON, "a"))
+    build.build(workspace, store=RememberedStore())  # type: ignore[arg-type]
+    kept, lost = RememberedStore(), RememberedStore()
+    kept.rows = {customer: (customer, 0, 0.0, b"", b"") for customer in ("ann", "bob")}
+    assert build.build(workspace, store=kept).customers == 0  # type: ignore[arg-type]
+    assert kept.rows["ann"][3] == b""
+    build.build(workspace, store=lost)  # type: ignore[arg-type]
+    assert lost.rows.keys() == {"ann", "bob"}
+    assert build.build(workspace, store=kept, whole=True).customers == 2  # type: ignore[arg-type]
+    assert kept.rows == lost.rows
 
 
 # ---------------------------------------------------------------------------------------------- stock

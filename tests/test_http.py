@@ -287,6 +287,13 @@ def test_an_unforeseen_error_tells_nothing_but_is_logged(
 # ---------------------------------------------------------------------------------------------- keys
 
 
+def test_a_question_with_a_write_key_is_answered_discreetly(locked: Face) -> None:
+    for key, discreet in (("wk", True), ("sk", False)):
+        body = {"anonymous_id": "a1", "channel": "web", "placement": "home"}
+        assert locked.request("POST", "/decide", key=key, content=orjson.dumps(body)).status_code == 200
+        assert locked.engine.asked[-1].discreet is discreet
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "write_key_does"),
     [

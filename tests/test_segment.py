@@ -85,8 +85,26 @@ def test_every_type_of_message_is_read(message: dict[str, Any], name: str, body:
     assert (found.name, found.body, found.user_id) == (name, body, "7")
 
 
-def test_an_alias_joins_the_previous_id() -> None:
-    assert event({"type": "alias", "userId": "7", "previousId": "a9", "messageId": "m"}).anonymous_id == "a9"
+def test_an_alias_keeps_the_previous_id_as_it_is() -> None:
+    found = event({"type": "alias", "userId": "7", "previousId": "jo@example.com", "messageId": "m"})
+    assert (found.user_id, found.anonymous_id, found.body) == ("7", None, {"previous_id": "jo@example.com"})
+    assert event({"type": "alias", "previousId": "a9", "messageId": "m"}).anonymous_id == "a9"
+
+
+def test_the_device_a_message_came_from_is_kept() -> None:
+    body = event(track("X", context={"device": {"id": 77, "type": "ios"}})).body
+    assert body == {"device_id": "77", "device": "ios"}
+
+
+@pytest.mark.parametrize("name", ["$identify", "$unlink"])
+def test_a_name_of_our_own_cannot_be_sent(name: str) -> None:
+    assert problem(track(name)) == f"event: is `{name}`, a name of our own; expected another one"
+
+
+@pytest.mark.parametrize("traits", [{"email": ""}, {"email": "none"}, {"phone": "n/a"}, {"phone": "000"}])
+def test_a_form_that_was_left_empty_gives_no_key(traits: dict[str, str]) -> None:
+    (value,) = event({"type": "identify", "userId": "7", "traits": traits, "messageId": "m"}).body["traits"].values()
+    assert value == "none"
 
 
 def test_null_ids_are_as_good_as_none() -> None:

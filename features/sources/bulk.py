@@ -1,4 +1,4 @@
-"""A history into the event log, in bulk: appended, its identities learnt, its stock and feed times taken in.
+"""A history into the event log, in bulk: appended, its links learnt, its stock and feed times taken in.
 
 Unlike `intake`, nothing is folded and nothing is written online: `build` does both once for everybody.
 Appending the same history again stores nothing. The events come checked, in any order, as a stream.
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from features import database, identity, signals
 from features.events import EventLog
+from features.links import links_of, whose
 from features.vocabulary import ONLINE, Event
 
 AT_ONCE = 5_000
@@ -46,10 +47,9 @@ def append_history(
 
 
 def _append(connection: sa.Connection, batch: Sequence[Event]) -> int:
+    database.in_turn(connection)
     log = EventLog()
-    for event in batch:
-        if event.user_id and event.anonymous_id:
-            identity.join(connection, event)
+    newest = connection.scalar(sa.select(sa.func.max(database.events.c.seq))) or 0
     rows = list(_resolved(connection, batch))
     stored = 0
     for counted, run in _runs(rows):
@@ -63,21 +63,45 @@ def _append(connection: sa.Connection, batch: Sequence[Event]) -> int:
             stored += log.append_many(connection, run)
             _stock(connection, [event for event, _ in run if event.name == "Stock Updated"])
     _feeds(connection, rows)
+    identity.learn(connection, list(_linking(connection, batch, newest)))
     return stored
 
 
 def _resolved(connection: sa.Connection, batch: Sequence[Event]) -> Iterator[tuple[Event, str | None]]:
-    """Each event with whose it is; one look-up for every device of the batch."""
-    known: dict[str, str | None] = {}
+    """Each event with whose it is; one look-up for every id of the batch."""
+    nodes = [whose(event.user_id, event.anonymous_id) for event in batch]
+    owners = identity.owners_of(connection, {node for node in nodes if node})
+    return ((event, owners[node] if node else None) for event, node in zip(batch, nodes, strict=True))
+
+
+def _linking(connection: sa.Connection, batch: Sequence[Event], newest: int) -> Iterator[tuple[Event, int]]:
+    """The events of the batch that may say which ids belong together, as far as they were new, with their seq.
+
+    Of a login that names no other id one event is enough: the earliest known one.
+    """
+    first: dict[str, Event] = {}
     for event in batch:
-        if event.user_id:
-            yield event, event.user_id
-        elif event.anonymous_id:
-            if event.anonymous_id not in known:
-                known[event.anonymous_id] = identity.customer_of(connection, None, event.anonymous_id)
-            yield event, known[event.anonymous_id]
-        else:
-            yield event, None
+        first.setdefault(event.message_id, event)  # a message that comes twice counts as it came first
+    chosen: dict[str, Event] = {}
+    for event in sorted(first.values(), key=lambda event: (event.known_at, event.message_id)):
+        if links_of(event, 0):
+            chosen.setdefault(event.message_id, event)
+        elif event.user_id:
+            chosen.setdefault(f"user:{event.user_id}", event)
+    seqs = _seqs(connection, [event.message_id for event in chosen.values()])
+    for event in chosen.values():
+        if seqs.get(event.message_id, 0) > newest:
+            yield event, seqs[event.message_id]
+
+
+def _seqs(connection: sa.Connection, message_ids: Sequence[str]) -> dict[str, int]:
+    log = database.events.c
+    found: dict[str, int] = {}
+    for start in range(0, len(message_ids), 500):
+        chunk = message_ids[start : start + 500]
+        rows = connection.execute(sa.select(log.message_id, log.seq).where(log.message_id.in_(chunk)))
+        found.update((row.message_id, row.seq) for row in rows)
+    return found
 
 
 def _runs(rows: Sequence[tuple[Event, str | None]]) -> Iterator[tuple[bool, list[tuple[Event, str | None]]]]:
@@ -99,12 +123,8 @@ def _stock(connection: sa.Connection, levels: Sequence[Event]) -> None:
     """Take in many `Stock Updated` at once; a newer level that is already known stays."""
     if not levels:
         return
-    log, table = database.events, database.stock
-    seqs: dict[str, int] = {}
-    for start in range(0, len(levels), 500):
-        ids = [event.message_id for event in levels[start : start + 500]]
-        found = connection.execute(sa.select(log.c.message_id, log.c.seq).where(log.c.message_id.in_(ids)))
-        seqs.update((row.message_id, row.seq) for row in found)
+    table = database.stock
+    seqs = _seqs(connection, [event.message_id for event in levels])
     statement = database.insert(connection, table)
     new = statement.excluded
     newer = sa.tuple_(table.c.occurred_at, table.c.message_id) < sa.tuple_(new.occurred_at, new.message_id)
