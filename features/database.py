@@ -153,7 +153,12 @@ def watching(engine: sa.Engine) -> sa.Connection:
 
 def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """The dialect's INSERT, for ON CONFLICT."""
-    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+    return insert_of(connection.dialect.name, table)
+
+
+def insert_of(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    """The same for a statement made once: SQLAlchemy takes longer to put one together than SQLite to run it."""
+    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
 
 
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:

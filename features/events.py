@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import orjson
@@ -91,21 +92,15 @@ class EventLog:
 
     def append(self, connection: sa.Connection, event: Event, customer_id: str | None) -> int | None:
         """Store `event` for `customer_id`; its sequence number, or None where the message is already there."""
-        statement = (
-            database.insert(connection, self.table)
-            .values(**_row(event, customer_id))
-            .on_conflict_do_nothing(index_elements=["message_id"])
-            .returning(self.table.c.seq)
-        )
-        return connection.execute(statement).scalar_one_or_none()
+        return self.append_many(connection, [(event, customer_id)]).get(event.message_id)
 
-    def append_many(self, connection: sa.Connection, events: Sequence[tuple[Event, str | None]]) -> int:
-        """Store a batch of `(event, customer_id)` at once; how many were new. For histories, not for live use."""
+    def append_many(self, connection: sa.Connection, events: Sequence[tuple[Event, str | None]]) -> dict[str, int]:
+        """Store `(event, customer_id)`s in their order; the sequence number of each new one by its message id."""
         if not events:
-            return 0
-        statement = database.insert(connection, self.table).on_conflict_do_nothing(index_elements=["message_id"])
+            return {}
+        statement = _new(connection.dialect.name)
         rows = [_row(event, customer_id) for event, customer_id in events]
-        return connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
+        return {row.message_id: row.seq for row in connection.execute(statement, rows)}
 
     def of_customer(self, connection: sa.Connection, customer_id: str) -> list[Event]:
         """Everything known of one customer, in the order of the fold."""
@@ -162,3 +157,11 @@ def _row(event: Event, customer_id: str | None) -> dict[str, Any]:
         "location_id": event.location_id,
         "body": orjson.dumps(event.body),
     }
+
+
+@cache
+def _new(dialect: str) -> sa.sql.dml.ReturningInsert[tuple[int, str]]:
+    """Append what is not there yet; gives the sequence number and message id of just those."""
+    table = database.events
+    statement = database.insert_of(dialect, table).on_conflict_do_nothing(index_elements=["message_id"])
+    return statement.returning(table.c.seq, table.c.message_id)

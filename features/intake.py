@@ -8,8 +8,9 @@ sequence number; then, under the same customer's lock, the online row. A crash b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from features import commerce, database, identity, profiles, signals
 from features.events import EventLog, EventProblem, check
 from features.links import whose
+from features.ownership import chunks
 from features.profiles import Profile
 from features.vocabulary import ONLINE, Event, Offer, Product
 
@@ -55,20 +57,23 @@ class Receipt:
 
 @dataclass(slots=True)
 class _Batch:
-    """One transaction under way: whose its ids are, profiles opened in it, customers to fold anew, changed shelves.
+    """One transaction under way: what is new in it, profiles opened, customers to fold anew, shelves and feeds.
 
     `repeated` holds the customers of duplicates: a message is sent again when its first answer was lost,
     perhaps to a crash before the online row was written.
     """
 
     connection: sa.Connection
-    owners: dict[str, str]
-    seq: int = 0
-    stored: list[tuple[Event, int]] = field(default_factory=list)
-    open: dict[str, Profile] = field(default_factory=dict)
+    seq: int
+    open: dict[str, Profile]
+    changed: set[str] = field(default_factory=set)
     refold: set[str] = field(default_factory=set)
     shelves: set[tuple[str, str]] = field(default_factory=set)
+    heard: dict[tuple[str, str], float] = field(default_factory=dict)
     repeated: set[str] = field(default_factory=set)
+
+    def hear(self, signal: str, place: str, at: float) -> None:
+        self.heard[signal, place] = max(at, self.heard.get((signal, place), at))
 
 
 class Intake:
@@ -84,25 +89,37 @@ class Intake:
         A record that its parser refused comes as its EventProblem, so that receipts keep the order.
         """
         checked = [self._checked(record, known_at) for record in records]
-        events = [event for event in checked if isinstance(event, Event)]
-        receipts: list[Receipt] = []
         with database.transaction(self._engine) as connection:
             database.in_turn(connection)
-            nodes = {node for event in events if (node := _whose(event))}
-            batch = _Batch(connection, identity.owners_of(connection, nodes))
+            rows = _owned(connection, [event for event in checked if isinstance(event, Event)])
+            seqs = self._log.append_many(connection, rows)
+            new = [(event, owner) for event, owner in rows if event.message_id in seqs]
+            batch = _Batch(
+                connection,
+                seq=max(seqs.values(), default=0),
+                open=_stored(connection, {owner for _, owner in new if owner}),
+                repeated={owner for event, owner in rows if owner and event.message_id not in seqs},
+            )
+            owners = {event.message_id: owner for event, owner in rows}
+            receipts, fresh = [], dict(seqs)
             for record, event in zip(records, checked, strict=True):
                 if isinstance(event, EventProblem):
                     message_id = record.get("message_id") if isinstance(record, Mapping) else None
                     receipts.append(Receipt(str(message_id or ""), problem=event))
-                else:
-                    receipts.append(self._append(batch, event))
-            learnt = identity.learn(connection, batch.stored)
+                    continue
+                owner, seq = owners[event.message_id], fresh.pop(event.message_id, None)
+                if seq is not None:
+                    self._take(batch, event, seq, owner)
+                receipts.append(
+                    Receipt(event.message_id, stored=seq is not None, duplicate=seq is None, customer_id=owner)
+                )
+            learnt = identity.learn(connection, [(event, seqs[event.message_id]) for event, _ in new])
             for customer_id in batch.refold | learnt.customers:
                 batch.open[customer_id] = profiles.fold_all(self._log.of_customer(connection, customer_id))
-            for customer_id, profile in batch.open.items():
-                if profile.state or _is_stored(connection, customer_id):  # no row for who never was anybody
-                    _keep(batch, customer_id, profile, known_at)
-        self._level(sorted(batch.open.keys() | batch.repeated), sorted(batch.shelves))
+            changed = sorted(batch.changed | batch.refold | learnt.customers)
+            _keep(batch, changed, known_at)
+            signals.heard(connection, batch.heard)
+        self._level([*changed, *sorted(batch.repeated.difference(changed))], sorted(batch.shelves))
         return [
             replace(receipt, customer_id=learnt.owners.get(_whose(event) or "", receipt.customer_id))
             for receipt, event in zip(receipts, checked, strict=True)
@@ -121,41 +138,34 @@ class Intake:
         self.one(record, now)
         return len(record["body"]["links"])
 
-    def _append(self, batch: _Batch, event: Event) -> Receipt:
-        node = _whose(event)
-        customer_id = batch.owners[node] if node else None
-        seq = self._log.append(batch.connection, event, customer_id)
-        if seq is None:
-            batch.repeated.update([customer_id] if customer_id else [])
-            return Receipt(event.message_id, duplicate=True, customer_id=customer_id)
-        batch.seq = seq
-        batch.stored.append((event, seq))
+    def _take(self, batch: _Batch, event: Event, seq: int, customer_id: str | None) -> None:
+        """What a new event means for the shelves, the feeds and its customer."""
         if event.name in ABOUT_STOCK:
-            self._stock(batch, event)
+            self._stock(batch, event, seq)
         elif event.name == "Feed Alive":
             place = event.body.get("location_id") or event.location_id or ""
-            signals.heard(batch.connection, event.body["signal"], place, event.occurred_at)
+            batch.hear(event.body["signal"], place, event.occurred_at)
         if customer_id is not None:
-            signals.heard(batch.connection, "profile", "", event.occurred_at)
+            batch.hear("profile", "", event.occurred_at)
             self._fold(batch, customer_id, event)
-        return Receipt(event.message_id, stored=True, customer_id=customer_id)
 
-    def _stock(self, batch: _Batch, event: Event) -> None:
+    def _stock(self, batch: _Batch, event: Event, seq: int) -> None:
         take = signals.set_stock if event.name == "Stock Updated" else signals.reserve_stock
         location_id = event.body.get("location_id") or event.location_id or ONLINE
-        if take(batch.connection, event, batch.seq):
+        if take(batch.connection, event, seq):
             batch.shelves.add((event.body["product_id"], location_id))
-        signals.heard(batch.connection, "stock", location_id, event.occurred_at)
+        batch.hear("stock", location_id, event.occurred_at)
 
     def _fold(self, batch: _Batch, customer_id: str, event: Event) -> None:
         """Add one event to its customer's profile; what cannot simply be added is folded anew at the end."""
         if customer_id in batch.refold:
             return
-        profile = batch.open.get(customer_id) or _stored(batch.connection, customer_id)
+        profile = batch.open.setdefault(customer_id, profiles.empty())
         if profiles.must_refold(profile, event):
             batch.refold.add(customer_id)
         else:
             batch.open[customer_id] = profiles.fold(profile, event)
+            batch.changed.add(customer_id)
 
     def _checked(self, record: Mapping[str, Any] | EventProblem, known_at: float) -> Event | EventProblem:
         """The event with what the catalog knows of its products or offer and the message does not say."""
@@ -188,28 +198,47 @@ class Intake:
         """Write online what is newer in our database. Holding the rows' lock keeps an older write from winning."""
         if not customers and not shelves:
             return
-        table, shelf = database.profiles, database.stock
         with database.transaction(self._engine) as connection:
-            if customers:
-                rows = connection.execute(
-                    sa.select(table)
-                    .where(table.c.customer_id.in_(customers), table.c.online_seq < table.c.seq)
-                    .with_for_update()
-                ).all()
+            for chunk in chunks(customers):
+                rows = connection.execute(_LEVEL_PROFILES, {"ids": chunk}).all()
                 self._store.write([(r.customer_id, r.seq, r.known_at, r.state, r.items) for r in rows])
-                for row in rows:
-                    connection.execute(
-                        sa.update(table).where(table.c.customer_id == row.customer_id).values(online_seq=row.seq)
-                    )
             for product_id, location_id in shelves:
-                here = (shelf.c.product_id == product_id) & (shelf.c.location_id == location_id)
-                row = connection.execute(sa.select(shelf).where(here).with_for_update()).one()
+                row = connection.execute(_LEVEL_SHELF, {"product": product_id, "location": location_id}).one()
                 self._store.write_stock([(product_id, location_id, row.quantity - row.reserved, row.seq)])
-                connection.execute(sa.update(shelf).where(here).values(online_seq=row.seq))
 
 
 def _whose(event: Event | EventProblem) -> str | None:
     return whose(event.user_id, event.anonymous_id) if isinstance(event, Event) else None
+
+
+def _owned(connection: sa.Connection, events: Sequence[Event]) -> list[tuple[Event, str | None]]:
+    """Each event with the customer it is about as far as is known before this batch."""
+    nodes = [_whose(event) for event in events]
+    owners = identity.owners_of(connection, {node for node in nodes if node})
+    return [(event, owners[node] if node else None) for event, node in zip(events, nodes, strict=True)]
+
+
+def _stored(connection: sa.Connection, customers: Collection[str]) -> dict[str, Profile]:
+    """The profiles of those customers that have one."""
+    found: dict[str, Profile] = {}
+    for chunk in chunks(sorted(customers)):
+        for row in connection.execute(_PROFILES, {"ids": chunk}):
+            found[row.customer_id] = profiles.unpack(row.state, row.items)
+    return found
+
+
+def _keep(batch: _Batch, customers: Sequence[str], known_at: float) -> None:
+    """Write these customers' profiles as they are now; none for who never was anybody."""
+    rows = []
+    for customer_id in customers:
+        profile = batch.open[customer_id]
+        if profile.state or _is_stored(batch.connection, customer_id):
+            state, items = profiles.pack(profile)
+            rows.append(
+                {"customer_id": customer_id, "seq": batch.seq, "known_at": known_at, "state": state, "items": items}
+            )
+    if rows:
+        batch.connection.execute(_keeping(batch.connection.dialect.name), rows)
 
 
 def _is_stored(connection: sa.Connection, customer_id: str) -> bool:
@@ -217,17 +246,34 @@ def _is_stored(connection: sa.Connection, customer_id: str) -> bool:
     return bool(connection.scalar(sa.select(sa.exists().where(columns.customer_id == customer_id))))
 
 
-def _stored(connection: sa.Connection, customer_id: str) -> Profile:
-    table = database.profiles
-    row = connection.execute(
-        sa.select(table.c.state, table.c["items"]).where(table.c.customer_id == customer_id).with_for_update()
-    ).one_or_none()
-    return profiles.unpack(row.state, row.items) if row else profiles.empty()
+# Made once, see `database.insert_of`.
+
+_table, _shelf = database.profiles, database.stock
+_ids: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
+_PROFILES = (
+    sa.select(_table.c.customer_id, _table.c.state, _table.c["items"])
+    .where(_table.c.customer_id.in_(_ids))
+    .with_for_update()
+)
+_LEVEL_PROFILES = (
+    sa.update(_table)
+    .where(_table.c.customer_id.in_(_ids), _table.c.online_seq < _table.c.seq)
+    .values(online_seq=_table.c.seq)
+    .returning(_table.c.customer_id, _table.c.seq, _table.c.known_at, _table.c.state, _table.c["items"])
+)
+_LEVEL_SHELF = (
+    sa.update(_shelf)
+    .where(_shelf.c.product_id == sa.bindparam("product"), _shelf.c.location_id == sa.bindparam("location"))
+    .values(online_seq=_shelf.c.seq)
+    .returning(_shelf.c.quantity, _shelf.c.reserved, _shelf.c.seq)
+)
 
 
-def _keep(batch: _Batch, customer_id: str, profile: Profile, known_at: float) -> None:
-    state, items = profiles.pack(profile)
-    values = {"seq": batch.seq, "known_at": known_at, "state": state, "items": items}
-    statement = database.insert(batch.connection, database.profiles)
-    statement = statement.values(customer_id=customer_id, online_seq=0, **values)
-    batch.connection.execute(statement.on_conflict_do_update(index_elements=["customer_id"], set_=values))
+@cache
+def _keeping(dialect: str) -> sa.Insert:
+    """Write a profile, new or again; the row online is now behind."""
+    new = database.insert_of(dialect, _table)
+    names = ("seq", "known_at", "state", "items")
+    return new.values(
+        customer_id=sa.bindparam("customer_id"), online_seq=0, **{name: sa.bindparam(name) for name in names}
+    ).on_conflict_do_update(index_elements=["customer_id"], set_={name: new.excluded[name] for name in names})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import sqlalchemy as sa
 
@@ -74,16 +75,19 @@ class Signals:
         return max(times, default=None)
 
 
-def heard(connection: sa.Connection, signal: str, location_id: str, at: float) -> None:
-    """Note that the feed of `signal` was alive at `at`."""
-    table = database.feeds
-    statement = database.insert(connection, table).values(signal=signal, location_id=location_id, last_at=at)
-    newer = table.c.last_at < statement.excluded.last_at
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["signal", "location_id"], set_={"last_at": statement.excluded.last_at}, where=newer
-        )
-    )
+def heard(connection: sa.Connection, feeds: Mapping[tuple[str, str], float]) -> None:
+    """Note that the feed of each `(signal, location_id)` was alive at that moment."""
+    if feeds:
+        rows = [{"signal": s, "location_id": place, "last_at": at} for (s, place), at in sorted(feeds.items())]
+        connection.execute(_hearing(connection.dialect.name), rows)
+
+
+@cache
+def _hearing(dialect: str) -> sa.Insert:
+    new = database.insert_of(dialect, database.feeds)
+    last_at = new.excluded.last_at
+    newer = database.feeds.c.last_at < last_at
+    return new.on_conflict_do_update(index_elements=["signal", "location_id"], set_={"last_at": last_at}, where=newer)
 
 
 def set_stock(connection: sa.Connection, event: Event, seq: int) -> bool:

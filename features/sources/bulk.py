@@ -60,7 +60,7 @@ def _append(connection: sa.Connection, batch: Sequence[Event]) -> int:
                     stored += 1
                     signals.reserve_stock(connection, event, seq)
         else:
-            stored += log.append_many(connection, run)
+            stored += len(log.append_many(connection, run))
             _stock(connection, [event for event, _ in run if event.name == "Stock Updated"])
     _feeds(connection, rows)
     identity.learn(connection, list(_linking(connection, batch, newest)))
@@ -164,5 +164,4 @@ def _feeds(connection: sa.Connection, rows: Sequence[tuple[Event, str | None]]) 
         else:
             continue
         last[feed] = max(last.get(feed, 0.0), event.occurred_at)
-    for (signal, location_id), at in last.items():
-        signals.heard(connection, signal, location_id, at)
+    signals.heard(connection, last)
