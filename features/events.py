@@ -7,6 +7,7 @@ means for a profile in `profiles`; what a property of a commerce event may be in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -21,6 +22,7 @@ from features.vocabulary import ANONYMOUS, CHANNELS, Event, EventProblem
 __all__ = ["EventLog", "EventProblem", "check", "event_of"]
 
 LONGEST_ID = 255
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC).timestamp()
 SKEW_S = 300.0
 """How far ahead of our clock a message may be dated; within it, it is taken to be of now."""
@@ -73,8 +75,9 @@ def _id(record: Mapping[str, Any], key: str, field: str, required: bool = False)
         raise EventProblem(field, f"`{str(value)[:40]}` is no text; expected 1 to 255 characters")
     if len(value) > LONGEST_ID:
         raise EventProblem(field, f"`{value[:40]}…` has {len(value)} characters; expected at most {LONGEST_ID}")
-    if "\x00" in value:
-        raise EventProblem(field, f"`{value[:40]!r}` holds a zero byte; expected plain text")
+    if found := CONTROL.search(value):
+        place = f"character U+{ord(found[0]):04X} at position {found.start()}"
+        raise EventProblem(field, f"holds the control {place}; expected a text without control characters")
     return value
 
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from features import database
 from features.events import event_of
 from features.links import ALIAS, LOGIN, LOGIN_SEEN, USER, Link, Pair, links_of, owned_by
-from features.ownership import chunks, events_of, give, link_of, links_at, owners_of, touch
+from features.ownership import ALIASED, chunks, events_of, give, link_of, links_at, owners_of, touch
 from features.partition import Graph, closure, moved
 from features.vocabulary import ANONYMOUS, Event
 
@@ -171,8 +171,7 @@ def _seen(connection: sa.Connection, stored: Sequence[tuple[Event, int]], links:
     new = {link.pair.other for link in links if link.pair.kind == ALIAS}
     aliased = set(new)
     for chunk in chunks(sorted(users)):
-        known = sa.select(_table.c.other).where(_table.c.other.in_(chunk), _table.c.kind == ALIAS)
-        aliased |= set(connection.scalars(known))
+        aliased |= set(connection.scalars(ALIASED, {"ids": chunk}))
     for event, seq in stored:
         if event.user_id and USER + event.user_id in aliased:
             yield _login_seen(event, seq)

@@ -12,13 +12,17 @@ from collections.abc import Iterable, Iterator, Sequence
 import sqlalchemy as sa
 
 from features import database
-from features.links import DEVICE, KEYS, USER, Link, Pair, node_of, owned_by, whose
+from features.links import ALIAS, DEVICE, KEYS, USER, Link, Pair, node_of, owned_by, whose
 
 AT_ONCE = 500
 MOST_READ = 1_000
 """So many links of one e-mail, phone, card or device are read at most; by then it is known to join nobody."""
 
 _table = database.links
+_ids: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
+_OWNERS = sa.select(database.owners.c.id, database.owners.c.customer_id).where(database.owners.c.id.in_(_ids))
+ALIASED = sa.select(_table.c.other).where(_table.c.other.in_(_ids), _table.c.kind == ALIAS)
+"""Made once, see `database.insert_of`. ALIASED: those of `ids` that an alias names as a previous id."""
 
 
 def customer_of(connection: sa.Connection, user_id: str | None, anonymous_id: str | None) -> str | None:
@@ -30,10 +34,8 @@ def customer_of(connection: sa.Connection, user_id: str | None, anonymous_id: st
 def owners_of(connection: sa.Connection, nodes: Iterable[str]) -> dict[str, str]:
     """The customer of each login and anonymous id."""
     found = {node: owned_by(node) for node in nodes}
-    table = database.owners
     for chunk in chunks(list(found)):
-        rows = connection.execute(sa.select(table.c.id, table.c.customer_id).where(table.c.id.in_(chunk)))
-        found.update((row.id, row.customer_id) for row in rows)
+        found.update((row.id, row.customer_id) for row in connection.execute(_OWNERS, {"ids": chunk}))
     return found
 
 

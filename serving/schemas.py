@@ -59,7 +59,7 @@ Placement = Literal["home", "product", "cart", "newsletter", "message", "agent"]
 Kind = Literal["shown", "clicked", "accepted", "dismissed"]
 Limit = Annotated[int, Field(ge=1, le=MOST_OFFERS)]
 
-_ID = f"a text of 1 to {LONGEST_ID} characters"
+_ID = f"a text of 1 to {LONGEST_ID} characters, no control ones"
 EXPECTED: Mapping[str, str] = {
     "channel": f"one of {', '.join(CHANNELS)}",
     "placement": f"one of {', '.join(PLACEMENTS)}",

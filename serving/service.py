@@ -208,13 +208,19 @@ def _check_files() -> None:
 
     if os.environ.get(END_WITH_PARENT):
         end_with_parent()
-    try:
-        database.connect(WORKSPACE)
-        load_catalog(WORKSPACE)
-        rulebook.load(WORKSPACE.file("rulebook.yaml"))
-    except (FileProblem, database.DatabaseProblem) as problem:
-        sys.stderr.write(f"{problem}\n")
-        raise SystemExit(2) from None
+    wrong = []
+    for check in (
+        lambda: database.connect(WORKSPACE),
+        lambda: load_catalog(WORKSPACE),
+        lambda: rulebook.load(WORKSPACE.file("rulebook.yaml")),
+    ):
+        try:
+            check()
+        except (FileProblem, database.DatabaseProblem) as problem:
+            wrong.append(problem)
+    if wrong:
+        sys.stderr.write("".join(f"{problem}\n" for problem in wrong))
+        raise SystemExit(2)
 
 
 NextBestAction = service(_open_engine, Settings.read(), _check_files)

@@ -74,7 +74,7 @@ def test_decide_batch_refuses_a_bad_customer_and_answers_the_others(face: Face) 
     assert [one["customer_id"] for one in decisions] == ["1", "2", None, None, None]
     assert [one.get("error", {}).get("detail") for one in decisions] == [
         None,
-        "customers[1].cart[0]: got `3`; expected a product id: a text of 1 to 255 characters",
+        "customers[1].cart[0]: got `3`; expected a product id: a text of 1 to 255 characters, no control ones",
         "customers[2]: got `4`; expected an object with a customer_id or an anonymous_id",
         "customers[3].limit: belongs to the whole batch; say `limit` beside `customers`",
         "customers[4].customer_id: is missing; expected `customer_id` or `anonymous_id`",
@@ -143,14 +143,26 @@ def test_docs_describe_every_route_that_answers(face: Face) -> None:
     [
         ({"chanel": "web"}, "chanel", "is no known field; did you mean `channel`?"),
         ({"customer_id": None}, "customer_id", "is missing; expected `customer_id` or `anonymous_id`"),
-        ({"customer_id": 7}, "customer_id", "got `7`; expected a text of 1 to 255 characters"),
-        ({"customer_id": ""}, "customer_id", "got ``; expected a text of 1 to 255 characters"),
+        (
+            {"customer_id": 7},
+            "customer_id",
+            "got `7`; expected a text of 1 to 255 characters, no control ones",
+        ),
+        (
+            {"customer_id": ""},
+            "customer_id",
+            "got ``; expected a text of 1 to 255 characters, no control ones",
+        ),
         (
             {"customer_id": "x" * 10_000},
             "customer_id",
-            f"got `{'x' * 40}…` of 10000 characters; expected a text of 1 to 255 characters",
+            f"got `{'x' * 40}…` of 10000 characters; expected a text of 1 to 255 characters, no control ones",
         ),
-        ({"customer_id": "a\x00b"}, "customer_id", "got `a\x00b`; expected a text of 1 to 255 characters"),
+        (
+            {"customer_id": "a\x00b"},
+            "customer_id",
+            "got `a\x00b`; expected a text of 1 to 255 characters, no control ones",
+        ),
         ({"channel": "wbe"}, "channel", "got `wbe`; did you mean `web`?"),
         ({"channel": None}, "channel", "got `null`; expected one of web, app, email, sms, push, call_centre, store"),
         ({"placement": "hoem"}, "placement", "got `hoem`; did you mean `home`?"),
@@ -160,7 +172,11 @@ def test_docs_describe_every_route_that_answers(face: Face) -> None:
         ({"limit": True}, "limit", "got `true`; expected a whole number from 1 to 20"),
         ({"limit": 2.5}, "limit", "got `2.5`; expected a whole number from 1 to 20"),
         ({"cart": "p1"}, "cart", "got `p1`; expected a list of at most 500 product ids"),
-        ({"cart": ["p1", {"a": 1}]}, "cart[1]", "got `{…}`; expected a product id: a text of 1 to 255 characters"),
+        (
+            {"cart": ["p1", {"a": 1}]},
+            "cart[1]",
+            "got `{…}`; expected a product id: a text of 1 to 255 characters, no control ones",
+        ),
         ({"preview": 1}, "preview", "got `1`; expected true or false"),
     ],
 )

@@ -370,6 +370,10 @@ def line(**fields: Any) -> dict[str, Any]:
             f"userId: `{'u' * 40}…` has 10240 characters; expected at most 255",
         ),
         (track("X", userId={"a": 1}), "userId: `{'a': 1}` is no text; expected 1 to 255 characters"),
+        (
+            track("X", userId="a\nb"),
+            "userId: holds the control character U+000A at position 1; expected a text without control characters",
+        ),
         (track("X", userId=None), "userId: is missing; expected a userId or an anonymousId"),
         (track(""), "event: is missing; expected a text of 1 to 255 characters"),
         ({**track("X"), "properties": [1]}, "properties: is `[1]`; expected an object"),
