@@ -37,7 +37,9 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = answer.json()
-    assert list(body) == ["type", "title", "status", "detail", "errors"]
+    assert list(body)[:5] == ["type", "title", "status", "detail", "errors"]
+    for_clients = {"code": body["type"].rpartition(":")[2], "message": body["detail"]}
+    assert {name: body[name] for name in list(body)[5:]} in ({}, for_clients)
     assert body["status"] == status
     return body
 
@@ -201,7 +203,6 @@ def test_a_body_that_is_no_json_object_is_refused(face: Face, path: str, raw: by
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity"])
 def test_what_is_no_json_number_is_refused(face: Face, number: bytes) -> None:
     assert "limit" in errors(face.post("/decide", orjson.dumps(ASK)[:-1] + b',"limit":' + number + b"}"))
-    assert "body" in errors(face.post("/v1/track", b'{"properties":{"quantity":' + number + b"}}"))
 
 
 @pytest.mark.parametrize(
