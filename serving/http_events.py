@@ -91,7 +91,7 @@ class EventDesk:
         """What so many messages weigh in the queue. A 429 where it is full; where it is empty there is always room."""
         weight = A_REQUEST + messages
         if self._waiting and self._waiting + weight > MOST_WAITING:
-            counters.received("postponed", messages)
+            counters.received("postponed")
             raise too_many(f"too many messages are waiting; try again in {RETRY_AFTER_S} seconds", RETRY_AFTER_S)
         return weight
 

@@ -64,7 +64,7 @@ from serving.settings import Settings
 
 LARGEST_BATCH = 5 * 1024 * wire.KB
 LONGEST_LOCK_S = 3.0
-"""So long a call waits for the database's lock; then it is a 503 before the caller, who gives up after 10 s, is gone."""
+"""So long a call waits for the database's lock; then it is a 503, while the caller still listens."""
 
 
 def flat(model: type[BaseModel], limit: int = wire.SMALL_BODY) -> Any:

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy.exc
 from fakes import Face
 
+from features.store import StoreDown
 from serving.problems import Problem, not_now
 
 ASK = {"customer_id": "1042", "channel": "web", "placement": "home"}
@@ -267,7 +268,8 @@ def test_a_problem_raised_by_the_engine_is_the_answer(face: Face, method: str, p
 
 @pytest.mark.parametrize(("method", "path", "body"), CALLS)
 def test_a_busy_database_is_a_503_that_says_when_to_come_back(face: Face, method: str, path: str, body: Any) -> None:
-    for failure in (sqlalchemy.exc.OperationalError("x", {}, Exception("database is locked")), not_now("starting")):
+    locked_out = sqlalchemy.exc.OperationalError("x", {}, Exception("database is locked"))
+    for failure in (locked_out, StoreDown("the online store does not take `profile`"), not_now("starting")):
         face.engine.failure = failure
         answer = face.request(method, path, content=orjson.dumps(body))
         problem(answer, 503)
