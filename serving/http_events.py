@@ -8,7 +8,7 @@ waiting for the database does not hold up decisions.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -23,15 +23,16 @@ from features.vocabulary import EventProblem
 from serving import counters, wire
 from serving.keys import Keys, refusal, unauthorised
 from serving.ports import Receipt as AnyReceipt
-from serving.problems import bad_input, problem_of, shown, too_many
+from serving.problems import Problem, bad_input, problem_of, shown, too_many
 
 LARGEST_BATCH = 512 * wire.KB
 LARGEST_MESSAGE = 32 * wire.KB
 AT_ONCE = 2
 """Threads that take messages in, per worker: while one waits for the database the other parses."""
 MOST_WAITING = 3_000
-"""Messages that may wait for those threads, per worker. Clients give up on an answer after 10 to 15 seconds: whoever
-would wait that long had better be told to come again."""
+"""Messages that may wait for those threads, per worker."""
+LONGEST_WAIT_S = 5.0
+"""Who has waited so long is not taken in any more: clients give up after 10 s, and would send it all again anyway."""
 A_REQUEST = 10
 """What a request costs apart from its messages, in messages: its transaction, and the row that it writes online."""
 RETRY_AFTER_S = 2
@@ -91,9 +92,20 @@ class EventDesk:
         """What so many messages weigh in the queue. A 429 where it is full; where it is empty there is always room."""
         weight = A_REQUEST + messages
         if self._waiting and self._waiting + weight > MOST_WAITING:
-            counters.received("postponed")
-            raise too_many(f"too many messages are waiting; try again in {RETRY_AFTER_S} seconds", RETRY_AFTER_S)
+            raise self._postponed()
         return weight
+
+    def _in_time(
+        self, ingest: Callable[..., Sequence[AnyReceipt]], messages: list[Any], received_at: float, sent_at: str | None
+    ) -> Sequence[AnyReceipt]:
+        """What `ingest` makes of the messages, unless their turn came too late."""
+        if time.time() - received_at > LONGEST_WAIT_S:
+            raise self._postponed()
+        return ingest(messages, received_at, sent_at)
+
+    def _postponed(self) -> Problem:
+        counters.received("postponed")
+        return too_many(f"too many messages are waiting; try again in {RETRY_AFTER_S} seconds", RETRY_AFTER_S)
 
     def _authorise(self, request: Request, body: dict[str, Any]) -> None:
         """Segment's browser SDK sends its key in the body; wherever one stands, it goes no further than here."""
@@ -118,8 +130,10 @@ class EventDesk:
             weight = self._make_room(len(fit))
             self._waiting += weight
             try:
-                ingest = request.app.state.engine.ingest
-                taken = await anyio.to_thread.run_sync(ingest, fit, received_at, sent_at, limiter=self._limiter)
+                engine = request.app.state.engine
+                taken = await anyio.to_thread.run_sync(
+                    self._in_time, engine.ingest, fit, received_at, sent_at, limiter=self._limiter
+                )
             finally:
                 self._waiting -= weight
         rest = iter(taken)

@@ -28,7 +28,7 @@ PACKAGES = FOLDER / "node_modules"
 ADDRESS, KEY = "127.0.0.1:3000", "YOUR_WRITE_KEY"
 CHROMIUM = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync")  # fmt: skip
-WITHIN_S = 40
+WITHIN_S = 90
 
 
 def program(language: str, name: str, url: str, key: str = "wk", customer: str = "1042") -> str:

@@ -16,7 +16,7 @@ from test_http import errors, problem
 
 from features.intake import Receipt
 from features.vocabulary import SIGNALS
-from serving import feeds
+from serving import feeds, http_events
 from serving.http_events import A_REQUEST, AT_ONCE, MOST_WAITING
 
 
@@ -218,3 +218,16 @@ def until_refused(face: Face) -> httpx.Response:
 
 def test_a_batch_larger_than_the_queue_is_taken_when_nobody_else_waits(face: Face) -> None:
     assert face.post("/v1/batch", batch(MOST_WAITING + 1, "large")).json()["stored"] == MOST_WAITING + 1
+
+
+def test_who_has_waited_too_long_is_told_to_come_again_and_not_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Stuck()
+    with Face(engine) as face, ThreadPoolExecutor(AT_ONCE) as threads:
+        taken = [threads.submit(face.post, "/v1/track", {"messageId": str(number)}) for number in range(AT_ONCE)]
+        for _ in range(AT_ONCE):
+            assert engine.waiting.acquire(timeout=20)
+        monkeypatch.setattr(http_events, "LONGEST_WAIT_S", -1.0)
+        threading.Timer(0.3, engine.go.set).start()
+        problem(face.post("/v1/track", {"messageId": "late"}), 429)
+        assert [each.result().status_code for each in taken] == [200] * AT_ONCE
+    assert sorted(str(message["messageId"]) for message in engine.ingested) == [str(n) for n in range(AT_ONCE)]
