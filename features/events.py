@@ -73,8 +73,12 @@ def _id(record: Mapping[str, Any], key: str, field: str, required: bool = False)
     if len(value) > LONGEST_ID:
         raise EventProblem(field, f"`{value[:40]}…` has {len(value)} characters; expected at most {LONGEST_ID}")
     if "\x00" in value:
-        raise EventProblem(field, f"`{value[:40]!r}` holds a zero byte; expected plain text")
+        raise EventProblem(field, f"`{_escaped(value)}` holds a zero byte; expected a text without")
     return value
+
+
+def _escaped(value: str) -> str:
+    return value[:40].encode("unicode_escape").decode()
 
 
 def _when(moment: float) -> str:
