@@ -71,7 +71,9 @@ demo: install
 	echo 'demo: step 7 of 7: serve on http://127.0.0.1:$(PORT) until Ctrl-C'; \
 	exec "$$python" -m serving demo --port $(PORT)
 
+# Node.js, Chromium and the JavaScript clients are set up by the script: only what is missing, nothing when all is there.
 test: install
+	@sh tests/clients/install.sh
 	@$(BIN)/python -m pytest -n 2 --dist loadscope -q
 
 prove: install

@@ -125,6 +125,20 @@ def connect(workspace: Workspace) -> sa.Engine:
     return engine
 
 
+def wait_at_most(engine: sa.Engine, seconds: float) -> None:
+    """From now on wait no longer than that for a lock, then fail: for callers who would rather try again later."""
+    is_sqlite, wait_ms = engine.dialect.name == "sqlite", round(seconds * 1000)
+
+    def on_connect(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={wait_ms}" if is_sqlite else f"SET lock_timeout = {wait_ms}")
+        cursor.close()
+        connection.commit()
+
+    sa.event.listen(engine, "connect", on_connect)
+    engine.dispose()  # connections that are in use stay as they are, new ones obey
+
+
 @contextmanager
 def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One write transaction: all of it is kept, or none."""

@@ -27,6 +27,9 @@ __all__ = ["hasher", "parse"]
 TYPES = ("track", "identify", "alias", "group", "page", "screen")
 OURS = frozenset({*(f"${kind}" for kind in TYPES), UNLINK})
 NEEDS_NOBODY = frozenset({"Stock Updated", "Stock Reserved", "Stock Released", "Feed Alive"})
+TRANSIT_S = 2.0
+"""A clock that differs from ours by no more is taken to be right: the difference is what the message was under way.
+Browsers send each message by itself; corrected by its own time under way, one would overtake the other."""
 RESPONSES = {"Promotion Viewed": "shown", "Promotion Clicked": "clicked", "Coupon Applied": "accepted"}
 
 _NAMES = (
@@ -100,7 +103,7 @@ def parse(
         name, body = _commerce(name, body)
     user_id, anonymous_id = _id(message.get("userId")), _id(message.get("anonymousId"))
     if kind == "alias":
-        body["previous_id"] = _id(message.get("previousId"))  # an id as it is, for `links`
+        body["previous_id"] = _previous_id(message)  # an id as it is, for `links`
         anonymous_id = anonymous_id or (None if user_id else body["previous_id"])
     if not (user_id or anonymous_id or name in NEEDS_NOBODY):
         raise EventProblem("userId", "is missing; expected a userId or an anonymousId")
@@ -161,7 +164,8 @@ def _occurred_at(message: Mapping[str, Any], received_at: float | None, sent_at:
     at = moment_of(message[field], field)
     if received_at is None or sent_at is None:
         return at
-    return received_at - (moment_of(sent_at, "sentAt") - at)
+    ahead_s = moment_of(sent_at, "sentAt") - received_at
+    return at if abs(ahead_s) <= TRANSIT_S else at - ahead_s
 
 
 def _made_id(message: Mapping[str, Any], received_at: float | None) -> str:
@@ -191,6 +195,14 @@ def _content(kind: str, message: Mapping[str, Any], context: Mapping[str, Any]) 
         return {"group_id": _id(message.get("groupId")), "traits": traits}
     named = {key: message[key] for key in ("name", "category") if isinstance(message.get(key), str)}
     return {**named, **_object(message.get("properties"), "properties")}
+
+
+def _previous_id(message: Mapping[str, Any]) -> str | None:
+    """The id that an alias joins; none where it is the user's own, as the browser says it of who is logged in."""
+    previous_id = _id(message.get("previousId"))
+    if previous_id is not None and not isinstance(previous_id, str):
+        raise EventProblem("previousId", f"`{str(previous_id)[:40]}` is no text; expected 1 to 255 characters")
+    return None if previous_id == _id(message.get("userId")) else previous_id
 
 
 def _commerce(name: Any, body: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

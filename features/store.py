@@ -40,7 +40,7 @@ TORN_READS = 20
 _ERA = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-class StoreDown(Exception):
+class StoreDown(ConnectionError):
     """The online store does not answer, or not with a profile."""
 
 

@@ -45,7 +45,7 @@ def decided(channel: str, fallback: str | None, suppressed: Mapping[str, int]) -
 
 
 def received(outcome: str, count: int = 1) -> None:
-    """Messages that were `stored`, a `duplicate`, or `rejected`."""
+    """Messages that were `stored`, a `duplicate`, or `rejected`; requests that were `postponed`."""
     if count:
         _events(outcome).inc(count)
 

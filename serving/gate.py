@@ -56,11 +56,11 @@ class Gate:
         if cors and scope["method"] == "OPTIONS":
             return await _send(send, 204, PREFLIGHT, b"")
         if path == BENTOML_PAGE or path.startswith("/static_content"):
-            return await _send_problem(send, _told(404, scope), cors)
+            return await _send_problem(send, scope, _told(404, scope), cors)
         try:
             self._admit(scope, path)
         except Problem as problem:
-            return await _send_problem(send, problem, cors)
+            return await _send_problem(send, scope, problem, cors)
         exit_ = _Exit(send, scope, cors)
         try:
             await self._app(scope, receive, exit_)
@@ -70,7 +70,7 @@ class Gate:
             logger.exception("%s: unexpected error", path)
             if exit_.started:
                 raise  # half an answer is out: the server must cut the connection
-            await _send_problem(send, _told(500, scope), cors)
+            await _send_problem(send, scope, _told(500, scope), cors)
 
     def _admit(self, scope: Scope, path: str) -> None:
         """Let the caller through, noting in the scope what they may do, or raise the 401."""
@@ -108,7 +108,8 @@ class _Exit:
                 return  # the old text goes nowhere
             held, self._held, self.started = self._held, None, True
             kept = [(name, value) for name, value in held["headers"] if name.lower() not in _REMADE]
-            await _send_problem(self._send, _told(held["status"], self._scope, kept), (*kept, *self._cors))
+            problem = _told(held["status"], self._scope, kept)
+            await _send_problem(self._send, self._scope, problem, (*kept, *self._cors))
             return
         await self._send(message)
 
@@ -136,11 +137,12 @@ def _told(status: int, scope: Scope, headers: Iterable[Header] = ()) -> Problem:
     return Problem(status, None, details.get(status, fallback), headers=retry)
 
 
-async def _send_problem(send: Send, problem: Problem, headers: Iterable[Header]) -> None:
+async def _send_problem(send: Send, scope: Scope, problem: Problem, headers: Iterable[Header]) -> None:
+    body = problem.body_for_clients() if scope["path"].startswith("/v1/") else problem.body()
     own = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
     named = {name for name, _ in own}
     rest = [header for header in headers if header[0].lower() not in named]
-    await _send(send, problem.status, [*own, *rest, (b"content-type", _PROBLEM)], orjson.dumps(problem.body()))
+    await _send(send, problem.status, [*own, *rest, (b"content-type", _PROBLEM)], orjson.dumps(body))
 
 
 async def _send(send: Send, status: int, headers: Iterable[Header], body: bytes) -> None:

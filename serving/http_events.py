@@ -8,7 +8,7 @@ waiting for the database does not hold up decisions.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -23,12 +23,19 @@ from features.vocabulary import EventProblem
 from serving import counters, wire
 from serving.keys import Keys, refusal, unauthorised
 from serving.ports import Receipt as AnyReceipt
-from serving.problems import bad_input, problem_of, shown
+from serving.problems import Problem, bad_input, problem_of, shown, too_many
 
 LARGEST_BATCH = 512 * wire.KB
 LARGEST_MESSAGE = 32 * wire.KB
 AT_ONCE = 2
 """Threads that take messages in, per worker: while one waits for the database the other parses."""
+MOST_WAITING = 3_000
+"""Messages that may wait for those threads, per worker."""
+LONGEST_WAIT_S = 5.0
+"""Who has waited so long is not taken in any more: clients give up after 10 s, and would send it all again anyway."""
+A_REQUEST = 10
+"""What a request costs apart from its messages, in messages: its transaction, and the row that it writes online."""
+RETRY_AFTER_S = 2
 
 SINGLE = {name: name for name in ("track", "identify", "alias", "group", "page", "screen")}
 SINGLE |= {name[0]: name for name in SINGLE if name != "alias"} | {"a": "alias"}  # as the browser SDK calls them
@@ -41,6 +48,7 @@ class EventDesk:
     def __init__(self, keys: Keys):
         self._keys = keys
         self._limiter: anyio.CapacityLimiter | None = None
+        self._waiting = 0
 
     def routes(self) -> list[Route]:
         one = [Route(f"/v1/{name}", self.one, methods=["POST"]) for name in SINGLE]
@@ -49,10 +57,11 @@ class EventDesk:
     async def one(self, request: Request) -> Response:
         """One message, whose type is the route's: stored or a duplicate is a success, refused a 400."""
         try:
+            self._make_room(1)
             raw = await wire.body(request)
             message = wire.json_object(raw)
             self._authorise(request, message)
-            if len(raw) > LARGEST_MESSAGE and len(orjson.dumps(message)) > LARGEST_MESSAGE:
+            if len(raw) > LARGEST_MESSAGE and _size(message) > LARGEST_MESSAGE:
                 raise wire.too_large(LARGEST_MESSAGE)
             message["type"] = SINGLE[request.url.path.rpartition("/")[2]]
             (receipt,) = await self._take_in(request, [message], _sent_at(message))
@@ -60,11 +69,12 @@ class EventDesk:
                 raise bad_input(receipt.problem.field, receipt.problem.problem)
             return _json({"success": True})
         except Exception as error:
-            return problem_of(error, request.url.path).response()
+            return problem_of(error, request.url.path).response(to_clients=True)
 
     async def batch(self, request: Request) -> Response:
         """Many messages: the refused ones are told by their index, the others are kept."""
         try:
+            self._make_room(1)
             body = wire.json_object(await wire.body(request, LARGEST_BATCH))
             self._authorise(request, body)
             messages = body.get("batch")
@@ -76,7 +86,26 @@ class EventDesk:
             receipts = await self._take_in(request, messages, _sent_at(body))
             return _json(_counted(messages, receipts))
         except Exception as error:
-            return problem_of(error, request.url.path).response()
+            return problem_of(error, request.url.path).response(to_clients=True)
+
+    def _make_room(self, messages: int) -> int:
+        """What so many messages weigh in the queue. A 429 where it is full; where it is empty there is always room."""
+        weight = A_REQUEST + messages
+        if self._waiting and self._waiting + weight > MOST_WAITING:
+            raise self._postponed()
+        return weight
+
+    def _in_time(
+        self, ingest: Callable[..., Sequence[AnyReceipt]], messages: list[Any], received_at: float, sent_at: str | None
+    ) -> Sequence[AnyReceipt]:
+        """What `ingest` makes of the messages, unless their turn came too late."""
+        if time.time() - received_at > LONGEST_WAIT_S:
+            raise self._postponed()
+        return ingest(messages, received_at, sent_at)
+
+    def _postponed(self) -> Problem:
+        counters.received("postponed")
+        return too_many(f"too many messages are waiting; try again in {RETRY_AFTER_S} seconds", RETRY_AFTER_S)
 
     def _authorise(self, request: Request, body: dict[str, Any]) -> None:
         """Segment's browser SDK sends its key in the body; wherever one stands, it goes no further than here."""
@@ -96,8 +125,17 @@ class EventDesk:
         fit = [message for index, message in enumerate(messages) if index not in refused]
         if self._limiter is None:  # needs the running event loop
             self._limiter = anyio.CapacityLimiter(AT_ONCE)
-        ingest = request.app.state.engine.ingest
-        taken = await anyio.to_thread.run_sync(ingest, fit, received_at, sent_at, limiter=self._limiter) if fit else ()
+        taken: Sequence[AnyReceipt] = ()
+        if fit:
+            weight = self._make_room(len(fit))
+            self._waiting += weight
+            try:
+                engine = request.app.state.engine
+                taken = await anyio.to_thread.run_sync(
+                    self._in_time, engine.ingest, fit, received_at, sent_at, limiter=self._limiter
+                )
+            finally:
+                self._waiting -= weight
         rest = iter(taken)
         receipts = [
             Receipt("", problem=refused[index]) if index in refused else next(rest) for index in range(len(messages))
@@ -113,10 +151,20 @@ def _unfit(message: Any) -> EventProblem | None:
     """Why this is no message that an engine should see."""
     if not isinstance(message, dict):
         return EventProblem("message", f"got {shown(message)}; expected an object")
-    size = len(orjson.dumps(message))
+    size = _size(message)
+    if size < 0:
+        return EventProblem("message", "is nested hundreds of levels deep; expected at most 50")
     if size > LARGEST_MESSAGE:
         return EventProblem("message", f"has {size} bytes; expected at most {LARGEST_MESSAGE}")
     return None
+
+
+def _size(message: Mapping[str, Any]) -> int:
+    """Bytes of the message as JSON; -1 where it is nested so deep that it cannot be written again."""
+    try:
+        return len(orjson.dumps(message))
+    except TypeError:
+        return -1
 
 
 def _with_context(message: Any, context: Any) -> Any:

@@ -16,15 +16,16 @@ from serving.settings import Settings
 
 WRITE, SERVER = "write", "server"
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/livez", "/widget.js", "/shop"})
+OPEN_BELOW = ("/shop/", "/v1/projects/")
 WRITE_PATHS = frozenset({"/decide", "/respond"})
 
 
 def needed(path: str) -> str | None:
     """The least key that `path` asks for: None, `write` (either kind does), or `server`."""
+    if path in OPEN_PATHS or path.startswith(OPEN_BELOW):
+        return None
     if path in WRITE_PATHS or path.startswith("/v1/"):
         return WRITE
-    if path in OPEN_PATHS or path.startswith("/shop/"):
-        return None
     return SERVER
 
 

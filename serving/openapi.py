@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from serving import answers, http_events, schemas
+from serving import answers, http_events, http_projects, schemas
 
 _REF = "#/components/schemas/{model}"
 _MODELS: tuple[type[BaseModel], ...] = (
@@ -31,6 +31,7 @@ _ERRORS = {
     "400": "Bad input; `errors` names the fields",
     "401": "No key, or the wrong one",
     "413": "Too large",
+    "429": "Too many messages waiting; `Retry-After` says when",
     "503": "Not now; `Retry-After` says when",
 }
 
@@ -63,6 +64,7 @@ def _paths() -> dict[str, Any]:
         "/respond": _post("respond", schemas.RespondRequest, answers.Recorded, _WRITE),
         "/decisions/{decision_id}": {"get": _decision()},
         "/metrics": {"get": _text("metrics", "Counters in Prometheus' text format")},
+        http_projects.PATH: {"get": _client_settings()},
     }
     for name, kind in http_events.SINGLE.items():
         summary = f"Segment's `{kind}`" + ("" if name == kind else ", as the browser SDK calls it")
@@ -98,6 +100,19 @@ def _decision() -> dict[str, Any]:
             "200": {"description": "The record", "content": {"application/json": {"schema": {"type": "object"}}}},
             "404": _json("No such decision", "ProblemShown", "application/problem+json"),
             **{status: said for status, said in _errors().items() if status in ("401", "503")},
+        },
+    }
+
+
+def _client_settings() -> dict[str, Any]:
+    return {
+        "operationId": "client_settings",
+        "summary": "What Segment's browser client asks first: where its messages go",
+        "security": [],
+        "parameters": [{"name": "write_key", "in": "path", "required": True, "schema": {"type": "string"}}],
+        "responses": {
+            "200": {"description": "Here", "content": {"application/json": {"schema": {"type": "object"}}}},
+            "400": _errors()["400"],
         },
     }
 

@@ -62,8 +62,16 @@ class Problem(Exception):
             "errors": self.errors,
         }
 
-    def response(self) -> Response:
-        return Response(orjson.dumps(self.body()), self.status, self.headers, MEDIA_TYPE)
+    def body_for_clients(self) -> dict[str, Any]:
+        """The same on `/v1`, with the two keys that Segment's and RudderStack's Python clients look for.
+
+        RudderStack's takes an answer without them for a broken line, and sends what was refused ten times again.
+        """
+        return {**self.body(), "code": self.kind, "message": self.detail}
+
+    def response(self, to_clients: bool = False) -> Response:
+        body = self.body_for_clients() if to_clients else self.body()
+        return Response(orjson.dumps(body), self.status, self.headers, MEDIA_TYPE)
 
 
 def bad_input(field: str, problem: str) -> Problem:
@@ -87,6 +95,11 @@ def not_now(detail: str, retry_after_s: int = 1) -> Problem:
     return Problem(503, None, detail, headers={"Retry-After": str(retry_after_s)})
 
 
+def too_many(detail: str, retry_after_s: int = 1) -> Problem:
+    """429: nothing was kept, and asking again after `retry_after_s` seconds will be answered."""
+    return Problem(429, None, detail, headers={"Retry-After": str(retry_after_s)})
+
+
 def problem_of(error: Exception, doing: str) -> Problem:
     """The Problem that `error` is; an unforeseen one is logged with its traceback and told without details."""
     if isinstance(error, Problem):
@@ -94,6 +107,9 @@ def problem_of(error: Exception, doing: str) -> Problem:
     if isinstance(error, sqlalchemy.exc.OperationalError | sqlite3.OperationalError | sqlalchemy.exc.TimeoutError):
         logger.warning("%s: the database did not answer: %s", doing, str(error).splitlines()[0])
         return not_now("the database is busy; try again in a second")
+    if isinstance(error, ConnectionError):
+        logger.warning("%s: %s", doing, str(error).splitlines()[0])
+        return not_now("the profile store does not answer; try again in a second")
     logger.error("%s: unexpected error", doing, exc_info=error)
     return Problem(500, None, "something unexpected went wrong; the server's log says what")
 

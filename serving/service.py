@@ -23,6 +23,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
+from features import database
 from features.sentences import FileProblem
 from features.workspace import PROJECT, Workspace, open_workspace
 
@@ -49,7 +50,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving import counters, http_records, openapi, wire
+from serving import counters, http_projects, http_records, openapi, wire
 from serving.answers import Decision, Decisions, Recorded
 from serving.bento import BentoImage
 from serving.gate import Gate
@@ -62,6 +63,8 @@ from serving.schemas import EXPECTED, DecideBatchRequest, DecideRequest, Respond
 from serving.settings import Settings
 
 LARGEST_BATCH = 5 * 1024 * wire.KB
+LONGEST_LOCK_S = 3.0
+"""So long a call waits for the database's lock; then it is a 503, while the caller still listens."""
 
 
 def flat(model: type[BaseModel], limit: int = wire.SMALL_BODY) -> Any:
@@ -180,7 +183,9 @@ def service(
         paths = made.openapi_spec.asdict()["paths"]
         return openapi.description(_version(), {path: item for path, item in paths.items() if "get" in item})
 
-    mounted.router.routes.extend([*EventDesk(keys).routes(), *http_records.routes(description)])
+    mounted.router.routes.extend(
+        [*EventDesk(keys).routes(), *http_projects.routes(), *http_records.routes(description)]
+    )
     made.mount_asgi_app(mounted)
     made.add_asgi_middleware(Gate, keys=keys)
     return made
@@ -197,12 +202,13 @@ def _open_engine() -> DecisionEngine:
     from serving.engine import Engine  # brings Feast along, which takes seconds: only a worker needs it
 
     end_with_parent()
-    return Engine.open(WORKSPACE)
+    engine = Engine.open(WORKSPACE)
+    database.wait_at_most(engine.database, LONGEST_LOCK_S)
+    return engine
 
 
 def _check_files() -> None:
     """End with the sentences of what is wrong with the workspace's files, if anything is."""
-    from features import database
     from features.catalog import load_catalog
     from serving import rulebook
 

@@ -10,10 +10,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from features import loose_json
 from features.sentences import path_of, suggestion
 from serving.problems import SHOWN, Problem, bad_input, bad_inputs, shown
 
@@ -71,8 +71,8 @@ def too_large(limit: int) -> Problem:
 def json_object(raw: bytes) -> dict[str, Any]:
     """The JSON object that `raw` holds; for bodies whose fields are checked later, such as events."""
     try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
+        value = loose_json.loads(raw)
+    except loose_json.JSONError as error:
         raise bad_input("body", f"is no JSON: {_why(str(error))}") from None
     if not isinstance(value, dict):
         raise bad_input("body", f"got {shown(value)}; expected a JSON object")

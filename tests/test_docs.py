@@ -37,7 +37,7 @@ from serving import answers, counters, golden, http_events, openapi, problems, r
 from serving.keys import needed
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGES = ("http", "events", "identity", "files", "commands", "features")
+PAGES = ("http", "clients", "events", "identity", "files", "commands", "features")
 ROOMS = ("features", "training", "serving")
 LONGEST_LINE = 140
 RECEIVED = 1_800_000_000.0

@@ -22,7 +22,7 @@ def tracked() -> list[Path]:
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
-        away = {".venv", "var", ".git", "__pycache__"}
+        away = {".venv", "var", ".git", "__pycache__", "node_modules"}
         found = (path for path in PROJECT.rglob("*") if not away & set(path.relative_to(PROJECT).parts))
         return sorted(path for path in found if path.is_file())
     return [path for path in (PROJECT / name for name in listed) if path.is_file()]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
 
+import httpx
 import orjson
 import pytest
-from fakes import Face
+from fakes import Face, FakeEngine
 from test_http import errors, problem
 
+from features.intake import Receipt
 from features.vocabulary import SIGNALS
-from serving import feeds
+from serving import feeds, http_events
+from serving.http_events import A_REQUEST, AT_ONCE, MOST_WAITING
 
 
 @pytest.fixture
@@ -114,3 +120,114 @@ def test_a_single_message_of_more_than_32_kb_is_too_large(face: Face) -> None:
 def test_the_demos_feeds_let_every_signal_be_heard(face: Face) -> None:
     face.post("/v1/batch", {"batch": feeds.alive()})
     assert [message["properties"] for message in face.engine.ingested] == [{"signal": signal} for signal in SIGNALS]
+
+
+# ------------------------------------------------------------------------------------ what clients need
+
+
+def test_an_error_has_the_two_keys_without_which_rudderstacks_client_tries_a_refused_batch_again() -> None:
+    with Face(write_keys=("wk",)) as face:
+        for answer in (
+            face.post("/v1/batch", {"batch": 1}, key="wk"),
+            face.post("/v1/batch", {"batch": []}, key="other"),
+            face.post("/v1/batch", {"batch": []}),
+            face.get("/v1/nowhere"),
+        ):
+            body = answer.json()
+            assert (body["code"], body["message"]) == (body["type"].rpartition(":")[2], body["detail"])
+        assert "code" not in face.post("/decide", {}, key="wk").json()
+
+
+def test_the_browser_client_is_told_to_send_here_whatever_its_key() -> None:
+    with Face(write_keys=("wk",)) as face:
+        for key in ("wk", "any other"):
+            answer = face.get(f"/v1/projects/{key}/settings", headers={"Host": "shop.example:8080"})
+            assert answer.headers["access-control-allow-origin"] == "*"
+            ours = {"apiKey": key, "apiHost": "shop.example:8080/v1", "protocol": "http", "addBundledMetadata": False}
+            assert answer.json() == {"integrations": {"Segment.io": ours}, "metrics": {"sampleRate": 0}}
+        refused = face.get("/v1/projects/wk/settings", headers={"Host": "shop.example/other?"})
+        assert errors(refused) == {"Host": "got `shop.example/other?`; expected the address of this service"}
+
+
+def test_what_is_no_json_but_what_clients_write_spoils_neither_the_batch_nor_itself(face: Face) -> None:
+    messages = (rb'{"messageId":"n1","properties":{"a":NaN}}', rb'{"messageId":"n2","properties":{"t":"cut \ud83d"}}')
+    assert face.post("/v1/batch", b'{"batch":[' + b",".join(messages) + b"]}").json()["stored"] == 2
+    assert face.engine.ingested[1]["properties"] == {"t": "cut \ufffd"}
+
+
+@pytest.mark.parametrize("depth", [250, 300, 900])
+def test_nesting_beyond_reason_is_refused_by_message(face: Face, depth: int) -> None:
+    deep = b'{"event":"x","messageId":"d","context":' + b"[" * depth + b"]" * depth + b"}"
+    answer = face.post("/v1/batch", b'{"batch":[' + deep + b',{"messageId":"fine"}]}').json()
+    assert (answer["stored"], answer["rejected"]) == (
+        (2, []) if depth < 254 else (1, [{"index": 0, "messageId": "d", "problem": TOO_DEEP}])
+    )
+    assert face.post("/v1/track", deep).status_code == (200 if depth < 254 else 400)
+
+
+TOO_DEEP = "message: is nested hundreds of levels deep; expected at most 50"
+
+
+# --------------------------------------------------------------------------------------------- overload
+
+
+class Stuck(FakeEngine):
+    """Takes nothing in until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go, self.waiting = threading.Event(), threading.Semaphore(0)
+
+    def ingest(self, messages: Sequence[Mapping[str, Any]], received_at: float, sent_at: str | None) -> list[Receipt]:
+        self.waiting.release()
+        assert self.go.wait(20)
+        return list(super().ingest(messages, received_at, sent_at))
+
+
+def batch(size: int, name: str) -> dict[str, Any]:
+    return {"batch": [{"messageId": f"{name}-{number}"} for number in range(size)]}
+
+
+def test_who_comes_when_the_queue_is_full_is_told_when_to_come_again_and_nobody_else() -> None:
+    engine = Stuck()
+    most = MOST_WAITING // 3 - A_REQUEST
+    with Face(engine) as face, ThreadPoolExecutor(4) as threads:
+        taken = [threads.submit(face.post, "/v1/batch", batch(most, str(number))) for number in range(3)]
+        for _ in range(AT_ONCE):
+            assert engine.waiting.acquire(timeout=20)
+        refused = until_refused(face)
+        assert refused.headers["retry-after"] == "2"
+        assert refused.headers["access-control-expose-headers"] == "retry-after"
+        assert problem(refused, 429)["detail"] == "too many messages are waiting; try again in 2 seconds"
+        assert face.post("/decide", {"customer_id": "1", "channel": "web", "placement": "home"}).status_code == 200
+        engine.go.set()
+        assert [each.result().json()["stored"] for each in taken] == [most] * 3
+        assert face.post("/v1/track", {"messageId": "later"}).status_code == 200
+
+
+def until_refused(face: Face) -> httpx.Response:
+    """The third batch may still be on its way into the queue: what is not refused waits in it."""
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(face.post, "/v1/track", {"messageId": str(number)}) for number in range(8)]
+        for answer in as_completed(asked, timeout=20):
+            if answer.result().status_code == 429:
+                face.engine.go.set()  # type: ignore[attr-defined]
+                return answer.result()
+    raise AssertionError("nobody was refused")
+
+
+def test_a_batch_larger_than_the_queue_is_taken_when_nobody_else_waits(face: Face) -> None:
+    assert face.post("/v1/batch", batch(MOST_WAITING + 1, "large")).json()["stored"] == MOST_WAITING + 1
+
+
+def test_who_has_waited_too_long_is_told_to_come_again_and_not_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Stuck()
+    with Face(engine) as face, ThreadPoolExecutor(AT_ONCE) as threads:
+        taken = [threads.submit(face.post, "/v1/track", {"messageId": str(number)}) for number in range(AT_ONCE)]
+        for _ in range(AT_ONCE):
+            assert engine.waiting.acquire(timeout=20)
+        monkeypatch.setattr(http_events, "LONGEST_WAIT_S", -1.0)
+        threading.Timer(0.3, engine.go.set).start()
+        problem(face.post("/v1/track", {"messageId": "late"}), 429)
+        assert [each.result().status_code for each in taken] == [200] * AT_ONCE
+    assert sorted(str(message["messageId"]) for message in engine.ingested) == [str(n) for n in range(AT_ONCE)]

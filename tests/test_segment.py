@@ -107,6 +107,14 @@ def test_a_form_that_was_left_empty_gives_no_key(traits: dict[str, str]) -> None
     assert value == "none"
 
 
+def test_an_alias_of_the_user_to_itself_joins_nothing() -> None:
+    """As analytics.js sends it for who is logged in already."""
+    found = event({"type": "alias", "userId": "7", "previousId": "7", "messageId": "m"})
+    assert (found.user_id, found.anonymous_id, found.body) == ("7", None, {"previous_id": None})
+    in_a_browser = event({"type": "alias", "userId": "7", "previousId": "7", "anonymousId": "a1", "messageId": "m"})
+    assert in_a_browser.anonymous_id == "a1"
+
+
 def test_null_ids_are_as_good_as_none() -> None:
     found = event(track("Anything", userId=None, anonymousId="a", context=None, timestamp=None))
     assert (found.user_id, found.anonymous_id, found.occurred_at) == (None, "a", NOW)
@@ -142,6 +150,13 @@ def test_the_senders_clock_is_corrected_by_when_it_sent() -> None:
     """An hour fast, and ten minutes between what happened and the sending."""
     message = track("Anything", timestamp="2027-01-15T08:50:00Z")
     assert record(message, "2027-01-15T09:00:00Z")["occurred_at"] == NOW - 600
+
+
+@pytest.mark.parametrize("under_way_s", [0.0, 0.3, 2.0])
+def test_a_clock_that_is_right_but_for_the_way_is_left_alone(under_way_s: float) -> None:
+    """Two messages sent one after the other must not change places because the first took longer."""
+    message = track("Anything", timestamp="2027-01-15T07:59:50Z")
+    assert parse(message, NOW + under_way_s, "2027-01-15T08:00:00Z", HASH)["occurred_at"] == NOW - 10
 
 
 def test_the_messages_own_sent_at_and_original_timestamp_go_first() -> None:
@@ -369,12 +384,17 @@ def line(**fields: Any) -> dict[str, Any]:
             track("X", userId="u" * 10_240),
             f"userId: `{'u' * 40}…` has 10240 characters; expected at most 255",
         ),
+        (track("X", userId="a\x00b"), "userId: `a\\x00b` holds a zero byte; expected a text without"),
         (track("X", userId={"a": 1}), "userId: `{'a': 1}` is no text; expected 1 to 255 characters"),
         (
             track("X", userId="a\nb"),
             "userId: holds the control character U+000A at position 1; expected a text without control characters",
         ),
         (track("X", userId=None), "userId: is missing; expected a userId or an anonymousId"),
+        (
+            {"type": "alias", "userId": "7", "previousId": ["a"]},
+            "previousId: `['a']` is no text; expected 1 to 255 characters",
+        ),
         (track(""), "event: is missing; expected a text of 1 to 255 characters"),
         ({**track("X"), "properties": [1]}, "properties: is `[1]`; expected an object"),
         ({"type": "trak"}, "type: is `trak`; expected one of track, identify, alias, group, page, screen"),

@@ -15,9 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import orjson
-
-from features import database
+from features import database, loose_json
 from features.catalog import load_catalog
 from features.commerce import completed, moment_of
 from features.events import check
@@ -129,8 +127,8 @@ def _messages(
 
 def _object(text: bytes, number: int, rejects: _Rejects) -> dict[str, Any] | None:
     try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError as problem:
+        message = loose_json.loads(text)
+    except loose_json.JSONError as problem:
         rejects.add(number, f"is no JSON: {problem.msg} at character {problem.pos + 1}")
         return None
     if not isinstance(message, dict):
