@@ -103,6 +103,8 @@ class Intake:
                 if profile.state or _is_stored(connection, customer_id):  # no row for who never was anybody
                     _keep(batch, customer_id, profile, known_at)
         self._level(sorted(batch.open.keys() | batch.repeated), sorted(batch.shelves))
+        if not learnt.owners:
+            return receipts
         return [
             replace(receipt, customer_id=learnt.owners.get(_whose(event) or "", receipt.customer_id))
             for receipt, event in zip(receipts, checked, strict=True)

@@ -21,6 +21,9 @@ from features.vocabulary import ANONYMOUS, Event
 
 RELEARNT_AT_ONCE = 5_000
 _table = database.links
+_NODES = sa.bindparam("nodes", expanding=True)
+_ALIASED = sa.select(_table.c.other).where(_table.c.other.in_(_NODES), _table.c.kind == ALIAS)
+_KEPT = sa.select(_table).where(_table.c.one.in_(_NODES))
 
 
 @dataclass(slots=True)
@@ -119,7 +122,7 @@ def _insert(connection: sa.Connection, links: Collection[Link]) -> None:
 def _kept(connection: sa.Connection, ones: Collection[str]) -> dict[tuple[str, ...], list[Link]]:
     kept: dict[tuple[str, ...], list[Link]] = {}
     for chunk in chunks(sorted(ones)):
-        for row in connection.execute(sa.select(_table).where(_table.c.one.in_(chunk))):
+        for row in connection.execute(_KEPT, {"nodes": chunk}):
             link = link_of(row)
             kept.setdefault(_same(link.pair), []).append(link)
     return kept
@@ -171,8 +174,7 @@ def _seen(connection: sa.Connection, stored: Sequence[tuple[Event, int]], links:
     new = {link.pair.other for link in links if link.pair.kind == ALIAS}
     aliased = set(new)
     for chunk in chunks(sorted(users)):
-        known = sa.select(_table.c.other).where(_table.c.other.in_(chunk), _table.c.kind == ALIAS)
-        aliased |= set(connection.scalars(known))
+        aliased |= set(connection.scalars(_ALIASED, {"nodes": chunk}))
     for event, seq in stored:
         if event.user_id and USER + event.user_id in aliased:
             yield _login_seen(event, seq)
