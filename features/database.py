@@ -153,7 +153,11 @@ def watching(engine: sa.Engine) -> sa.Connection:
 
 def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """The dialect's INSERT, for ON CONFLICT."""
-    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+    return insert_for(connection.dialect.name, table)
+
+
+def insert_for(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
 
 
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:

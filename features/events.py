@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from features.vocabulary import ANONYMOUS, CHANNELS, Event, EventProblem
 
 __all__ = ["EventLog", "EventProblem", "check", "event_of"]
 
+_COLUMNS = tuple(column.name for column in database.events.c if column.name != "seq")
 LONGEST_ID = 255
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC).timestamp()
 SKEW_S = 300.0
@@ -91,13 +93,8 @@ class EventLog:
 
     def append(self, connection: sa.Connection, event: Event, customer_id: str | None) -> int | None:
         """Store `event` for `customer_id`; its sequence number, or None where the message is already there."""
-        statement = (
-            database.insert(connection, self.table)
-            .values(**_row(event, customer_id))
-            .on_conflict_do_nothing(index_elements=["message_id"])
-            .returning(self.table.c.seq)
-        )
-        return connection.execute(statement).scalar_one_or_none()
+        statement = _append(connection.dialect.name)
+        return connection.execute(statement, _row(event, customer_id)).scalar_one_or_none()
 
     def append_many(self, connection: sa.Connection, events: Sequence[tuple[Event, str | None]]) -> int:
         """Store a batch of `(event, customer_id)` at once; how many were new. For histories, not for live use."""
@@ -147,6 +144,14 @@ def event_of(row: Any) -> Event:
         location_id=row.location_id,
         body=orjson.loads(row.body),
     )
+
+
+@cache
+def _append(dialect: str) -> Any:
+    """Built once: to put a statement together costs more than to run it."""
+    table = database.events
+    statement = database.insert_for(dialect, table).values({name: sa.bindparam(name) for name in _COLUMNS})
+    return statement.on_conflict_do_nothing(index_elements=["message_id"]).returning(table.c.seq)
 
 
 def _row(event: Event, customer_id: str | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -69,6 +70,11 @@ class _Batch:
     refold: set[str] = field(default_factory=set)
     shelves: set[tuple[str, str]] = field(default_factory=set)
     repeated: set[str] = field(default_factory=set)
+    heard: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def hear(self, signal: str, location_id: str, at: float) -> None:
+        """Note that a feed was alive; written once a batch."""
+        self.heard[signal, location_id] = max(at, self.heard.get((signal, location_id), at))
 
 
 class Intake:
@@ -99,9 +105,9 @@ class Intake:
             learnt = identity.learn(connection, batch.stored)
             for customer_id in batch.refold | learnt.customers:
                 batch.open[customer_id] = profiles.fold_all(self._log.of_customer(connection, customer_id))
-            for customer_id, profile in batch.open.items():
-                if profile.state or _is_stored(connection, customer_id):  # no row for who never was anybody
-                    _keep(batch, customer_id, profile, known_at)
+            _keep(batch, known_at)
+            for (signal, location_id), at in batch.heard.items():
+                signals.heard(connection, signal, location_id, at)
         self._level(sorted(batch.open.keys() | batch.repeated), sorted(batch.shelves))
         if not learnt.owners:
             return receipts
@@ -136,9 +142,9 @@ class Intake:
             self._stock(batch, event)
         elif event.name == "Feed Alive":
             place = event.body.get("location_id") or event.location_id or ""
-            signals.heard(batch.connection, event.body["signal"], place, event.occurred_at)
+            batch.hear(event.body["signal"], place, event.occurred_at)
         if customer_id is not None:
-            signals.heard(batch.connection, "profile", "", event.occurred_at)
+            batch.hear("profile", "", event.occurred_at)
             self._fold(batch, customer_id, event)
         return Receipt(event.message_id, stored=True, customer_id=customer_id)
 
@@ -147,7 +153,7 @@ class Intake:
         location_id = event.body.get("location_id") or event.location_id or ONLINE
         if take(batch.connection, event, batch.seq):
             batch.shelves.add((event.body["product_id"], location_id))
-        signals.heard(batch.connection, "stock", location_id, event.occurred_at)
+        batch.hear("stock", location_id, event.occurred_at)
 
     def _fold(self, batch: _Batch, customer_id: str, event: Event) -> None:
         """Add one event to its customer's profile; what cannot simply be added is folded anew at the end."""
@@ -199,10 +205,9 @@ class Intake:
                     .with_for_update()
                 ).all()
                 self._store.write([(r.customer_id, r.seq, r.known_at, r.state, r.items) for r in rows])
-                for row in rows:
-                    connection.execute(
-                        sa.update(table).where(table.c.customer_id == row.customer_id).values(online_seq=row.seq)
-                    )
+                done = [{"level_id": row.customer_id, "level_seq": row.seq} for row in rows]
+                if done:
+                    connection.execute(_LEVELLED, done)
             for product_id, location_id in shelves:
                 here = (shelf.c.product_id == product_id) & (shelf.c.location_id == location_id)
                 row = connection.execute(sa.select(shelf).where(here).with_for_update()).one()
@@ -220,16 +225,32 @@ def _is_stored(connection: sa.Connection, customer_id: str) -> bool:
 
 
 def _stored(connection: sa.Connection, customer_id: str) -> Profile:
-    table = database.profiles
-    row = connection.execute(
-        sa.select(table.c.state, table.c["items"]).where(table.c.customer_id == customer_id).with_for_update()
-    ).one_or_none()
+    row = connection.execute(_STORED, {"customer": customer_id}).one_or_none()
     return profiles.unpack(row.state, row.items) if row else profiles.empty()
 
 
-def _keep(batch: _Batch, customer_id: str, profile: Profile, known_at: float) -> None:
-    state, items = profiles.pack(profile)
-    values = {"seq": batch.seq, "known_at": known_at, "state": state, "items": items}
-    statement = database.insert(batch.connection, database.profiles)
-    statement = statement.values(customer_id=customer_id, online_seq=0, **values)
-    batch.connection.execute(statement.on_conflict_do_update(index_elements=["customer_id"], set_=values))
+def _keep(batch: _Batch, known_at: float) -> None:
+    """Write the profiles of a batch; none for an id that never was anybody."""
+    rows = []
+    for customer_id, profile in batch.open.items():
+        if profile.state or _is_stored(batch.connection, customer_id):
+            state, items = profiles.pack(profile)
+            rows.append({"customer_id": customer_id, "seq": batch.seq, "online_seq": 0, "known_at": known_at})
+            rows[-1] |= {"state": state, "items": items}
+    if rows:
+        batch.connection.execute(_kept(batch.connection.dialect.name), rows)
+
+
+# Built once: to put a statement together costs more than to run it.
+_table = database.profiles
+_STORED = sa.select(_table.c.state, _table.c["items"]).where(_table.c.customer_id == sa.bindparam("customer"))
+_STORED = _STORED.with_for_update()
+_LEVELLED = sa.update(_table).where(_table.c.customer_id == sa.bindparam("level_id"))
+_LEVELLED = _LEVELLED.values(online_seq=sa.bindparam("level_seq"))
+
+
+@cache
+def _kept(dialect: str) -> sa.Insert:
+    statement = database.insert_for(dialect, _table)
+    new = {name: statement.excluded[name] for name in ("seq", "known_at", "state", "items")}
+    return statement.on_conflict_do_update(index_elements=["customer_id"], set_=new)

@@ -21,7 +21,7 @@ from features.vocabulary import ANONYMOUS, Event
 
 RELEARNT_AT_ONCE = 5_000
 _table = database.links
-_NODES = sa.bindparam("nodes", expanding=True)
+_NODES: sa.BindParameter[list[str]] = sa.bindparam("nodes", expanding=True)
 _ALIASED = sa.select(_table.c.other).where(_table.c.other.in_(_NODES), _table.c.kind == ALIAS)
 _KEPT = sa.select(_table).where(_table.c.one.in_(_NODES))
 

@@ -19,7 +19,7 @@ MOST_READ = 1_000
 """So many links of one e-mail, phone, card or device are read at most; by then it is known to join nobody."""
 
 _table, _owners = database.links, database.owners
-_NODES = sa.bindparam("nodes", expanding=True)
+_NODES: sa.BindParameter[list[str]] = sa.bindparam("nodes", expanding=True)
 # Built once: to put a statement together costs more than to run it.
 _OWNERS_OF = sa.select(_owners.c.id, _owners.c.customer_id).where(_owners.c.id.in_(_NODES))
 _LINKS_AT = sa.select(_table).where((_table.c.one == sa.bindparam("node")) | (_table.c.other == sa.bindparam("node")))
