@@ -20,8 +20,8 @@ from features import database, profiles
 from features.events import event_of
 from features.identity import links_around
 from features.links import USER, node_of, owned_by, whose
-from features.ownership import chunks, owners_of
-from features.partition import timeline
+from features.ownership import chunks, link_of, owners_of
+from features.partition import Graph, Partition, timeline
 from features.profiles import Profile
 from features.vocabulary import ANONYMOUS, ONLINE, Event
 
@@ -149,6 +149,18 @@ class History:
         ids = {owned_by(node) for node in self.connection.scalars(ends) if node.startswith((USER, ANONYMOUS))}
         known = sa.select(log.customer_id).where(log.customer_id.is_not(None)).distinct()
         return sorted(ids | set(self.connection.scalars(known)))
+
+
+def owners_at(connection: sa.Connection, as_of: float) -> dict[str, str]:
+    """The ids (as nodes, see `links`) that were another customer's than their own, as far as was known at `as_of`."""
+    links = database.links
+    known = [link_of(row) for row in connection.execute(sa.select(links).where(links.c.known_at <= as_of))]
+    graph = Graph()
+    for link in known:
+        graph.add(link)
+    then = Partition(graph)
+    ids = {end for link in known for end in link.pair[1:] if end.startswith((USER, ANONYMOUS))}
+    return {node: then.customer(node) for node in ids if then.customer(node) != owned_by(node)}
 
 
 def counts(connection: sa.Connection, among: Sequence[str] | None = None) -> dict[str, tuple[int, int]]:

@@ -18,11 +18,14 @@ AT_ONCE = 500
 MOST_READ = 1_000
 """So many links of one e-mail, phone, card or device are read at most; by then it is known to join nobody."""
 
-_table = database.links
+_table, _owners = database.links, database.owners
 _ids: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
-_OWNERS = sa.select(database.owners.c.id, database.owners.c.customer_id).where(database.owners.c.id.in_(_ids))
+# Made once, see `database.insert_of`.
+_OWNERS_OF = sa.select(_owners.c.id, _owners.c.customer_id).where(_owners.c.id.in_(_ids))
+_LINKS_AT = sa.select(_table).where((_table.c.one == sa.bindparam("node")) | (_table.c.other == sa.bindparam("node")))
+_SHARED_AT = _LINKS_AT.order_by(_table.c.one.desc()).limit(MOST_READ)
 ALIASED = sa.select(_table.c.other).where(_table.c.other.in_(_ids), _table.c.kind == ALIAS)
-"""Made once, see `database.insert_of`. ALIASED: those of `ids` that an alias names as a previous id."""
+"""Those of `ids` that an alias names as a previous id."""
 
 
 def customer_of(connection: sa.Connection, user_id: str | None, anonymous_id: str | None) -> str | None:
@@ -35,7 +38,7 @@ def owners_of(connection: sa.Connection, nodes: Iterable[str]) -> dict[str, str]
     """The customer of each login and anonymous id."""
     found = {node: owned_by(node) for node in nodes}
     for chunk in chunks(list(found)):
-        found.update((row.id, row.customer_id) for row in connection.execute(_OWNERS, {"ids": chunk}))
+        found.update((row.id, row.customer_id) for row in connection.execute(_OWNERS_OF, {"ids": chunk}))
     return found
 
 
@@ -45,7 +48,7 @@ class Resolver:
     def __init__(self, engine: sa.Engine):
         self._lock = threading.Lock()
         self._reader = database.watching(engine)
-        self._statement = sa.select(database.owners.c.customer_id).where(database.owners.c.id == sa.bindparam("node"))
+        self._statement = sa.select(_owners.c.customer_id).where(_owners.c.id == sa.bindparam("node"))
 
     def close(self) -> None:
         self._reader.close()
@@ -81,10 +84,8 @@ def events_of(node: str, customer_id: str) -> tuple[sa.ColumnElement[bool], ...]
 
 def links_at(connection: sa.Connection, node: str) -> list[Link]:
     """The links of one id; of what many share the first so many, logins before anonymous ids."""
-    statement = sa.select(_table).where((_table.c.one == node) | (_table.c.other == node))
-    if node.partition(":")[0] in (*KEYS, DEVICE):
-        statement = statement.order_by(_table.c.one.desc()).limit(MOST_READ)
-    return [link_of(row) for row in connection.execute(statement)]
+    statement = _SHARED_AT if node.partition(":")[0] in (*KEYS, DEVICE) else _LINKS_AT
+    return [link_of(row) for row in connection.execute(statement, {"node": node})]
 
 
 def link_of(row: sa.Row[tuple[object, ...]]) -> Link:

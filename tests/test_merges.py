@@ -16,8 +16,9 @@ from people import NOTHING_SOLD, NOW, Online, Record, World, alias, expected, id
 
 from features import build, database, profiles
 from features.events import event_of
-from features.history import History, micros, replay
+from features.history import History, micros, owners_at, replay
 from features.intake import Intake
+from features.links import owned_by
 from features.parity import parity
 from features.sources.bulk import append_history
 from features.store import ProfileStore
@@ -54,7 +55,11 @@ def check_every_moment(world: World) -> None:
         so_far += news
         then = {c: [state for moment, state in rows if moment <= micros(at)] for c, rows in found.items()}
         now = {c: states[-1] for c, states in then.items() if states and not states[-1].startswith(b"{}")}
-        assert now == expected(so_far)[1]
+        owners, packed = expected(so_far)
+        assert now == packed
+        with database.reading(world.engine) as connection:
+            known_then = owners_at(connection, at)
+        assert {node: known_then.get(node, owned_by(node)) for node in owners} == owners
 
 
 @settings(max_examples=40)
