@@ -19,10 +19,11 @@ from features import database, history, last_seen, profiles
 from features.catalog import Catalog
 from features.events import EventLog
 from features.history import History
-from features.intake import ABOUT_STOCK, Intake
+from features.intake import Intake
 from features.learning import learn_from_log
 from features.offline import PARTS, Mark, Part, alone, mark_of, part_of
 from features.profiles import Profile
+from features.signals import ABOUT_STOCK
 from features.store import ProfileStore, StoreDown
 from features.workspace import Workspace
 

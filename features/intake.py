@@ -20,9 +20,9 @@ from features.events import EventLog, EventProblem, check
 from features.links import whose
 from features.ownership import chunks
 from features.profiles import Profile
+from features.signals import ABOUT_STOCK, feeds_of
 from features.vocabulary import ONLINE, Event, Offer, Product
 
-ABOUT_STOCK = frozenset({"Stock Updated", "Stock Reserved", "Stock Released"})
 LEVEL_AT_ONCE = 500
 
 
@@ -71,9 +71,6 @@ class _Batch:
     shelves: set[tuple[str, str]] = field(default_factory=set)
     heard: dict[tuple[str, str], float] = field(default_factory=dict)
     repeated: set[str] = field(default_factory=set)
-
-    def hear(self, signal: str, place: str, at: float) -> None:
-        self.heard[signal, place] = max(at, self.heard.get((signal, place), at))
 
 
 class Intake:
@@ -140,13 +137,11 @@ class Intake:
 
     def _take(self, batch: _Batch, event: Event, seq: int, customer_id: str | None) -> None:
         """What a new event means for the shelves, the feeds and its customer."""
+        for feed in feeds_of(event, customer_id):
+            batch.heard[feed] = max(event.occurred_at, batch.heard.get(feed, event.occurred_at))
         if event.name in ABOUT_STOCK:
             self._stock(batch, event, seq)
-        elif event.name == "Feed Alive":
-            place = event.body.get("location_id") or event.location_id or ""
-            batch.hear(event.body["signal"], place, event.occurred_at)
         if customer_id is not None:
-            batch.hear("profile", "", event.occurred_at)
             self._fold(batch, customer_id, event)
 
     def _stock(self, batch: _Batch, event: Event, seq: int) -> None:
@@ -154,7 +149,6 @@ class Intake:
         location_id = event.body.get("location_id") or event.location_id or ONLINE
         if take(batch.connection, event, seq):
             batch.shelves.add((event.body["product_id"], location_id))
-        batch.hear("stock", location_id, event.occurred_at)
 
     def _fold(self, batch: _Batch, customer_id: str, event: Event) -> None:
         """Add one event to its customer's profile; what cannot simply be added is folded anew at the end."""

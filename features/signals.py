@@ -8,14 +8,17 @@ tells at a cost of microseconds whether another connection has committed; elsewh
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import sqlalchemy as sa
 
 from features import database
-from features.vocabulary import Event
+from features.vocabulary import ONLINE, Event
+
+ABOUT_STOCK = frozenset({"Stock Updated", "Stock Reserved", "Stock Released"})
+_ABOUT = {"Support Case Opened": "cases", "Support Case Resolved": "cases", "Consent Updated": "consent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,19 @@ class Signals:
         """When the feed of `signal` (at that location, or as a whole) last said anything; None if never."""
         times = [t for t in (self._feeds.get((signal, "")), self._feeds.get((signal, location_id))) if t is not None]
         return max(times, default=None)
+
+
+def feeds_of(event: Event, customer_id: str | None) -> Iterator[tuple[str, str]]:
+    """The feeds that an event is a word of, each as `(signal, location_id)`; '' stands for all locations."""
+    place = event.body.get("location_id") or event.location_id
+    if event.name == "Feed Alive":
+        yield event.body["signal"], place or ""
+    elif event.name in ABOUT_STOCK:
+        yield "stock", place or ONLINE
+    if customer_id is not None:
+        yield "profile", ""
+        if event.name in _ABOUT:
+            yield _ABOUT[event.name], ""
 
 
 def heard(connection: sa.Connection, feeds: Mapping[tuple[str, str], float]) -> None:

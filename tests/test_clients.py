@@ -27,7 +27,7 @@ from serving.http_events import A_REQUEST, MOST_WAITING
 
 LONGEST_LOCK_S = 3.0  # of serving.service, which opens a workspace when it is imported
 
-WITHIN_S = 60.0
+WITHIN_S = 120.0
 IN_THE_PAGE = "cdnSettings"
 FROM_THE_SERVICE = "cdnURL"
 

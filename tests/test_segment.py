@@ -384,7 +384,10 @@ def line(**fields: Any) -> dict[str, Any]:
             track("X", userId="u" * 10_240),
             f"userId: `{'u' * 40}…` has 10240 characters; expected at most 255",
         ),
-        (track("X", userId="a\x00b"), "userId: `a\\x00b` holds a zero byte; expected a text without"),
+        (
+            track("X", userId="a\x00b"),
+            "userId: holds the control character U+0000 at position 1; expected a text without control characters",
+        ),
         (track("X", userId={"a": 1}), "userId: `{'a': 1}` is no text; expected 1 to 255 characters"),
         (
             track("X", userId="a\nb"),

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from features import build, database, profiles
 from features.events import EventLog
 from features.history import micros
+from features.ownership import touch
 from features.profiles import Profile
 from features.store import REPOSITORY, ProfileStore, StoreDown
 from features.vocabulary import Event
@@ -155,6 +156,7 @@ def test_a_profile_of_another_version_is_not_decided_by(store: ProfileStore) -> 
 
 def logged(workspace: Workspace, *events: Event) -> None:
     with database.transaction(database.connect(workspace)) as connection:
+        touch(connection, connection.scalars(sa.select(database.events.c.customer_id).distinct()).all())
         connection.execute(sa.delete(database.events))
         for event in events:
             EventLog().append(connection, event, event.user_id)

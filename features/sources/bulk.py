@@ -152,16 +152,9 @@ def _place(event: Event) -> str:
 
 
 def _feeds(connection: sa.Connection, rows: Sequence[tuple[Event, str | None]]) -> None:
-    """Note how far each feed has come: a customer's event is the profile's, a level the stock's at its place."""
+    """Note how far each feed has come."""
     last: dict[tuple[str, str], float] = {}
     for event, customer_id in rows:
-        if event.name == "Feed Alive":
-            feed = (event.body["signal"], event.body.get("location_id") or event.location_id or "")
-        elif event.name.startswith("Stock "):
-            feed = ("stock", _place(event))
-        elif customer_id is not None:
-            feed = ("profile", "")
-        else:
-            continue
-        last[feed] = max(last.get(feed, 0.0), event.occurred_at)
+        for feed in signals.feeds_of(event, customer_id):
+            last[feed] = max(last.get(feed, 0.0), event.occurred_at)
     signals.heard(connection, last)
