@@ -179,9 +179,10 @@ def resampled(truth: Truth, scores: Mapping[str, Floats], resamples: int, seed: 
     customers = np.unique(truth.customers, return_inverse=True)[1]
     weights = draws(int(customers.max()) + 1, resamples, seed)
     count = weights @ np.bincount(customers)
+    losses = {name: np.bincount(customers, row_loss(truth.label, score)) for name, score in scores.items()}
     return Resampled(
-        {name: _ranks(truth, score, customers, weights) for name, score in scores.items()},
-        {name: weights @ np.bincount(customers, row_loss(truth.label, score)) / count for name, score in scores.items()},
+        auroc={name: _ranks(truth, score, customers, weights) for name, score in scores.items()},
+        loss={name: weights @ loss / count for name, loss in losses.items()},
     )
 
 

@@ -104,4 +104,6 @@ def return_labels(lines: pd.DataFrame, returned: pd.DataFrame, as_of: float) -> 
     in_time = (joined["at"] <= joined["returned_at"]) & (joined["returned_at"] <= joined["at"] + window_s)
     label = np.zeros(len(chosen))
     label[joined.loc[in_time, "row"].unique()] = 1.0
-    return chosen.assign(label=label, as_of=chosen["at"], closes_at=chosen["at"] + window_s).drop(columns=["at", "known_at"])
+    return chosen.assign(label=label, as_of=chosen["at"], closes_at=chosen["at"] + window_s).drop(
+        columns=["at", "known_at"]
+    )

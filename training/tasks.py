@@ -162,6 +162,7 @@ PROPENSITY = Task(
         "own product trips, coupons used": ("own_trips_90d", "coupons_365d"),
     },
     per_exposure=True,
+    defaults={"validation_share": 0.5},
 )
 """Left out on purpose: times and prices of the offer, which the catalog knows only as of today, and counts of
 what was sent or shown, which depend on the sender and not on the customer."""
