@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from features.scorer import Scorer
 from training import evaluate, gate
 from training.calibration import any_of, choose_calibration, fit_calibration, units_of
 from training.datasets import Dataset
@@ -54,43 +55,9 @@ def fitted() -> dict[str, Fitted]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_before_training_matters_a_model_gives_a_probability_per_row(fitted: dict[str, Fitted], family: str) -> None:
-    scores = fitted[family].scorer.predict(customers(50, seed=2)[0])
-    assert scores.shape == (50,) and ((scores >= 0) & (scores <= 1)).all()
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_ten_rows_are_learnt_by_heart(family: str) -> None:
-    rows = np.zeros((10, len(CHURN.columns)))
-    label = np.array([0.0, 1.0] * 5)
-    rows[:, 0] = label * 30 + np.arange(10)
-    eager = Settings(trees=300, smallest_leaf=2, l2=0.001, inverse_penalty=1e4)
-    scores = fit(family, CHURN, CHURN.columns, rows, label, eager).scorer.predict(rows)
-    assert (scores[label == 1].min() > 0.5) and (scores[label == 0].max() < 0.5)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_data_give_the_same_model(fitted: dict[str, Fitted], family: str) -> None:
     again = fit(family, CHURN, CHURN.columns, *customers(1_500), QUICK)
     assert (again.content, again.booster) == (fitted[family].content, fitted[family].booster)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_order_of_rows_changes_no_score(fitted: dict[str, Fitted], family: str) -> None:
-    rows = customers(200, seed=4)[0]
-    order = np.random.default_rng(0).permutation(200)
-    scorer = fitted[family].scorer
-    assert scorer.predict(rows[order]).tobytes() == scorer.predict(rows)[order].tobytes()
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", [name for name, sign in CHURN.signs.items() if sign])
-def test_a_column_never_pulls_against_its_sign(fitted: dict[str, Fitted], family: str, name: str) -> None:
-    rows = customers(100, seed=5)[0]
-    more = rows.copy()
-    more[:, CHURN.columns.index(name)] += 25.0
-    scorer = fitted[family].scorer
-    assert (CHURN.signs[name] * (scorer.predict(more) - scorer.predict(rows)) >= -1e-12).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -117,6 +84,87 @@ def test_a_sample_keeps_every_event_and_weighs_the_rest() -> None:
     chosen, weight = sample(label, Settings(most_negatives=99))
     assert label[chosen].sum() == 10 and len(chosen) == 109
     assert weight @ (1 - label[chosen]) == pytest.approx(990)
+
+
+# ------------------------------------------------------------------------------------- all three models
+
+NAMED = [(task, family) for task in TASKS.values() for family in FAMILIES]
+every_model = pytest.mark.parametrize(("task", "family"), NAMED, ids=[f"{t.name}-{f}" for t, f in NAMED])
+MORE = {"propensity": "own_trips_90d", "churn": "days_since_order", "returns": "product_return_rate"}
+"""Per task the column of which more must mean more likely."""
+
+
+def invented(task: Task, count: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a task where its `MORE` column says the most, with holes as there are in real ones."""
+    random = np.random.default_rng(seed)
+    rows = np.abs(random.normal(0, 3, (count, len(task.columns))))
+    said = rows[:, task.columns.index(MORE[task.name])]
+    label = (said + random.normal(0, 1, count) > 3.5).astype(float)
+    rows[random.random(rows.shape) < 0.02] = np.nan
+    return rows, label
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[tuple[str, str], Scorer]:
+    """Every family of every task, calibrated as a registered one is."""
+    mapping = {"kind": "beta", "a": 0.9, "b": 1.1, "c": -0.2}
+    return {
+        (task.name, family): fit(family, task, task.columns, *invented(task, 1_200), QUICK).calibrated(mapping).scorer
+        for task, family in NAMED
+    }
+
+
+@every_model
+def test_each_model_gives_one_probability_a_row(models: dict[tuple[str, str], Scorer], task: Task, family: str) -> None:
+    scores = models[task.name, family].predict(invented(task, 70, seed=2)[0])
+    assert scores.shape == (70,) and ((scores > 0) & (scores < 1)).all() and np.unique(scores).size > 10
+
+
+@every_model
+def test_each_model_learns_ten_rows_by_heart(task: Task, family: str) -> None:
+    rows = np.zeros((10, len(task.columns)))
+    label = np.array([0.0, 1.0] * 5)
+    rows[:, task.columns.index(MORE[task.name])] = label * 30 + np.arange(10)
+    eager = Settings(trees=300, smallest_leaf=2, l2=0.001, inverse_penalty=1e4)
+    scores = fit(family, task, task.columns, rows, label, eager).scorer.predict(rows)
+    assert scores[label == 1].min() > 0.5 > scores[label == 0].max()
+
+
+@every_model
+def test_a_row_scores_the_same_bits_alone_among_twenty_and_among_ten_thousand(
+    models: dict[tuple[str, str], Scorer], task: Task, family: str
+) -> None:
+    scorer, rows = models[task.name, family], invented(task, 10_000, seed=3)[0]
+    everyone = scorer.predict(rows)
+    for first in (0, 4_990, 9_980):
+        assert scorer.predict(rows[first : first + 20]).tobytes() == everyone[first : first + 20].tobytes()
+        assert scorer.predict(rows[first : first + 1]).tobytes() == everyone[first : first + 1].tobytes()
+    order = np.random.default_rng(0).permutation(10_000)
+    assert scorer.predict(rows[order]).tobytes() == everyone[order].tobytes()
+
+
+@every_model
+def test_each_model_pulls_the_way_that_the_field_insists_on(
+    models: dict[tuple[str, str], Scorer], task: Task, family: str
+) -> None:
+    """A longer silence, more churn; more own trips, more redemption; a product that comes back more, more returns."""
+    rows = np.nan_to_num(invented(task, 200, seed=4)[0], nan=1.0)
+    more = rows.copy()
+    more[:, task.columns.index(MORE[task.name])] += 2.0
+    gain = models[task.name, family].predict(more) - models[task.name, family].predict(rows)
+    assert (gain >= 0).all() and gain.mean() > 0.05
+
+
+@every_model
+def test_a_signed_column_never_pulls_the_other_way(
+    models: dict[tuple[str, str], Scorer], task: Task, family: str
+) -> None:
+    rows = np.nan_to_num(invented(task, 40, seed=5)[0], nan=1.0)
+    for name, sign in task.signs.items():
+        more = rows.copy()
+        more[:, task.columns.index(name)] += 25.0
+        gain = models[task.name, family].predict(more) - models[task.name, family].predict(rows)
+        assert (sign * gain >= -1e-12).all()
 
 
 # -------------------------------------------------------------------------------------- calibration
