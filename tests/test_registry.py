@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -16,7 +17,6 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
-from starlette.testclient import TestClient
 from test_models import customers, dataset
 
 from features.scorer import Scorer
@@ -208,15 +208,20 @@ def probabilities(registry: Registry, version: Version, data: Dataset) -> np.nda
 def test_mlflows_scoring_server_answers_the_probabilities_of_the_portable_form(
     registered: tuple[Workspace, Registry, list[Version]], data: Dataset
 ) -> None:
-    _, registry, versions = registered
+    workspace, _, versions = registered
+    registry = Registry(workspace)  # MLflow speaks to the registry opened last
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow.pyfunc
         from mlflow.pyfunc.scoring_server import init
 
-        server = init(mlflow.pyfunc.load_model(f"models:/{CHURN.model_name}/1"))
-        with TestClient(server) as client:
-            answer = client.post("/invocations", json=question(data))
+        transport = httpx.ASGITransport(init(mlflow.pyfunc.load_model(f"models:/{CHURN.model_name}/1")))
+
+        async def asked() -> httpx.Response:
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+                return await client.post("/invocations", json=question(data))
+
+        answer = asyncio.run(asked())
     assert answer.status_code == 200, answer.text
     predictions = np.array(answer.json()["predictions"])
     np.testing.assert_allclose(predictions.sum(axis=1), 1.0)
