@@ -345,6 +345,16 @@ def test_a_single_moment_is_split_by_customer() -> None:
     assert (part.learning ^ part.scored).all()
 
 
+def test_where_hardly_anybody_left_there_is_still_enough_to_learn_from_and_no_family_passes() -> None:
+    for gone in range(60):
+        label = np.zeros(60)
+        label[gone] = 1.0
+        data = dataset(CHURN, customers(60)[0], label, moments=1)
+        (part,) = validation(CHURN, data, CHURN.settings).parts
+        assert label[part.learning].sum() == 1 and part.scored.any()
+    assert not choose(CHURN, data, Settings(families="logistic", resamples=20)).passed
+
+
 def test_scores_of_models_of_different_folds_are_not_ranked_against_each_other() -> None:
     truth = Truth(np.array([1.0, 0.0, 1.0, 0.0]), np.arange(4), folds=np.array([0, 0, 1, 1]))
     score = np.array([0.2, 0.1, 0.9, 0.8])

@@ -48,7 +48,7 @@ def validation(task: Task, data: Dataset, settings: Settings) -> Validation:
     moment = data.frame["as_of"].to_numpy()
     begins = _begins(task, data, settings)
     if not begins:
-        scored = _drawn(data, 1_000) < math.ceil(1_000 * settings.validation_share)
+        scored = _some(data, min(settings.validation_share, MOST_CUSTOMERS))
         return Validation((Part(0, ~scored, scored),), (), np.where(scored, 0, -1))
     fold = np.searchsorted(begins, moment, side="right") - 1
     parts = []
@@ -56,6 +56,16 @@ def validation(task: Task, data: Dataset, settings: Settings) -> Validation:
         earlier, here = _known(task, data, start), fold == number
         parts += [Part(number, learning, scored) for learning, scored in apart(task, data, earlier, here)]
     return Validation(tuple(parts), tuple(begins), fold)
+
+
+MOST_CUSTOMERS = 0.3
+
+
+def _some(data: Dataset, share: float) -> Chosen:
+    """A share of the customers such that the others are enough to learn from, be there only one with the event."""
+    drawn = _drawn(data, 1_000)
+    shares = [(drawn + shift) % 1_000 < math.ceil(1_000 * share) for shift in range(0, 1_000, 100)]
+    return next((scored for scored in shares if _both(data.label[~scored])), shares[0])
 
 
 def apart(task: Task, data: Dataset, learning: Chosen, scored: Chosen) -> list[tuple[Chosen, Chosen]]:
