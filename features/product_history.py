@@ -13,7 +13,8 @@ we do not know is no line either, but something of the product came back, and th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from features.corrections import settled
@@ -55,7 +56,7 @@ class Order:
 
     events: list[Event] = field(default_factory=list)
     bought: dict[str, int] = field(default_factory=dict)
-    returned: dict[str, int] = field(default_factory=dict)
+    returned: set[str] = field(default_factory=set)
 
 
 def standing(events: list[Event]) -> tuple[dict[str, int], dict[str, list[Event]]]:
@@ -78,9 +79,9 @@ class ProductHistory:
 
     def __init__(self) -> None:
         self.all = Counts()
-        self.products: dict[str, Counts] = {}
-        self.customers: dict[str, Counts] = {}
-        self.pairs: dict[tuple[str, str], Counts] = {}
+        self.products: dict[str, Counts] = defaultdict(Counts)
+        self.customers: dict[str, Counts] = defaultdict(Counts)
+        self.pairs: dict[tuple[str, str], Counts] = defaultdict(Counts)
         self.prices: dict[str, float] = {}
         self._orders: dict[tuple[str, str], Order] = {}
 
@@ -92,25 +93,30 @@ class ProductHistory:
         order = self._orders.setdefault((customer_id, order_id), Order())
         order.events.append(event)
         bought, refunds = standing(order.events)
-        returned = dict.fromkeys(refunds, 1)
-        self._count(customer_id, "units", order.bought, bought)
-        self._count(customer_id, "lines", dict.fromkeys(order.bought, 1), dict.fromkeys(bought, 1))
-        self._count(customer_id, "returned", order.returned, returned)
+        returned = set(refunds)
+        self._count(customer_id, order, bought, returned)
         order.bought, order.returned = bought, returned
         if event.name == "Order Completed":
             priced = (line for line in event.body.get("products") or [] if line.get("price"))
             self.prices.update((line["product_id"], float(line["price"])) for line in priced)
 
-    def _count(self, customer_id: str, name: str, before: Mapping[str, int], now: Mapping[str, int]) -> None:
-        for product_id in {*before, *now}:
-            more = now.get(product_id, 0) - before.get(product_id, 0)
+    def _count(self, customer_id: str, order: Order, bought: Mapping[str, int], returned: Set[str]) -> None:
+        """Add what stands of the order now, less what stood before."""
+        for product_id in {*order.bought, *bought, *order.returned, *returned}:
+            lines = (product_id in bought) - (product_id in order.bought)
+            units = bought.get(product_id, 0) - order.bought.get(product_id, 0)
+            back = (product_id in returned) - (product_id in order.returned)
+            if not (lines or units or back):
+                continue
             for counts in (
                 self.all,
-                self.products.setdefault(product_id, Counts()),
-                self.customers.setdefault(customer_id, Counts()),
-                self.pairs.setdefault((customer_id, product_id), Counts()),
+                self.products[product_id],
+                self.customers[customer_id],
+                self.pairs[customer_id, product_id],
             ):
-                setattr(counts, name, getattr(counts, name) + more)
+                counts.lines += lines
+                counts.units += units
+                counts.returned += back
 
     def line(
         self, customer_id: str, product_id: str, quantity: float | None = None, price: float | None = None

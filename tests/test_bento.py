@@ -43,6 +43,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     (bento,) = (home / "bentoml" / "bentos" / "next_best_action").glob("*/")
     taken = tmp_path_factory.mktemp("elsewhere") / "bento"
     shutil.copytree(bento, taken)
+    shutil.move(home / "bentoml", taken.parent / "store")  # as another machine's store, without its models
+    shutil.rmtree(taken.parent / "store" / "models")
     shutil.rmtree(home)
     return taken, done.stderr
 
@@ -70,4 +72,13 @@ def test_it_serves_from_another_folder_with_its_model_inside(built: tuple[Path, 
         body = {"customer_id": "nobody", "channel": "web", "placement": "home"}
         versions = httpx.post(f"{running.url}/decide", json=body).json()["versions"]
     assert versions["rulebook"] == "sha256:" + hashlib.sha256(rulebook.read_bytes()).hexdigest()
+    assert (versions["propensity"], versions["churn"]) == ("7", None)
+
+
+@pytest.mark.prove
+def test_it_serves_by_its_tag_from_a_store(built: tuple[Path, str], tmp_path: Path) -> None:
+    elsewhere = {"PYTHONPATH": "", "BENTOML_HOME": str(built[0].parent / "store")}
+    with serving(tmp_path / "home", 1, "next_best_action:latest", elsewhere, tmp_path) as running:
+        body = {"customer_id": "nobody", "channel": "web", "placement": "home"}
+        versions = httpx.post(f"{running.url}/decide", json=body).json()["versions"]
     assert (versions["propensity"], versions["churn"]) == ("7", None)

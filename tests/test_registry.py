@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 import warnings
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -177,3 +185,77 @@ def test_a_run_speaks_for_itself_in_plain_values(verdict: Verdict, data: Dataset
 def pointed(workspace: Workspace) -> dict[str, str]:
     found: dict[str, str] = json.loads((workspace.champions / "churn.json").read_bytes())
     return found
+
+
+# ------------------------------------------------------------------------------- `mlflow models serve`
+
+
+def question(data: Dataset) -> dict[str, object]:
+    """Three rows as a caller of MLflow's scoring server sends them, one value unknown."""
+    rows: list[list[float | None]] = data.rows[:3].tolist()
+    rows[1][0] = None
+    return {"dataframe_split": {"columns": list(data.columns), "data": rows}}
+
+
+def probabilities(registry: Registry, version: Version, data: Dataset) -> np.ndarray:
+    """What the portable form says to the same rows."""
+    rows = data.rows[:3].copy()
+    rows[1, 0] = np.nan
+    scorer = registry.scorer(version)
+    return scorer.predict(rows[:, scorer.positions(data.columns)])
+
+
+def test_mlflows_scoring_server_answers_the_probabilities_of_the_portable_form(
+    registered: tuple[Workspace, Registry, list[Version]], data: Dataset
+) -> None:
+    workspace, _, versions = registered
+    registry = Registry(workspace)  # MLflow speaks to the registry opened last
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc
+        from mlflow.pyfunc.scoring_server import init
+
+        transport = httpx.ASGITransport(init(mlflow.pyfunc.load_model(f"models:/{CHURN.model_name}/1")))
+
+        async def asked() -> httpx.Response:
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+                return await client.post("/invocations", json=question(data))
+
+        answer = asyncio.run(asked())
+    assert answer.status_code == 200, answer.text
+    predictions = np.array(answer.json()["predictions"])
+    np.testing.assert_allclose(predictions.sum(axis=1), 1.0)
+    np.testing.assert_allclose(predictions[:, 1], probabilities(registry, versions[0], data), rtol=1e-9)
+
+
+@pytest.mark.prove
+def test_mlflow_models_serve_answers_the_same_as_a_process_of_its_own(
+    registered: tuple[Workspace, Registry, list[Version]], data: Dataset
+) -> None:
+    _, registry, versions = registered
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    model = f"models:/{CHURN.model_name}/1"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    process = subprocess.Popen(
+        [*command, "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))},
+    )
+    try:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                answer = httpx.post(f"http://127.0.0.1:{port}/invocations", json=question(data), timeout=60)
+                break
+            except httpx.ConnectError:
+                assert time.monotonic() < until and process.poll() is None
+                time.sleep(0.3)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+    predictions = np.array(answer.json()["predictions"])
+    np.testing.assert_allclose(predictions[:, 1], probabilities(registry, versions[0], data), rtol=1e-9)

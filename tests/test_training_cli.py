@@ -105,6 +105,17 @@ def test_promote_and_rollback_move_the_pointer(home: Path) -> None:
 REFUSED = [
     (["train", "chrun"], "unknown task `chrun`; did you mean `churn`?"),
     (["train", "churn", "--as-of", "soon"], "--as-of is `soon`; expected RFC 3339 such as `2026-11-20T10:00:00Z`"),
+    (
+        ["train", "churn", "--as-of", "2999-01-01"],
+        "--as-of is `2999-01-01`, which is to come",
+    ),
+    (
+        ["score", "churn", "--as-of", "2999-01-01", "--out", "x"],
+        "--as-of is `2999-01-01`, which is to come",
+    ),
+    (["trian", "churn"], "unknown command `trian`; did you mean `train`?"),
+    (["train"], "missing argument `TASK`"),
+    (["train", "churn", "--asof", "2026-01-01"], "no such option: --asof"),
     (["train", "churn", "--param", "trees"], "--param is `trees`; expected name=value, such as trees=300"),
     (["train", "churn", "--param", "tree=3"], "unknown parameter `tree`; did you mean `trees`?"),
     (
@@ -134,6 +145,10 @@ BAD_PAIRS = [
     (
         {"customer_id": "c", "offer_id": "campaign-80-toa", "as_of": 1.0},
         "unknown offer `campaign-80-toa`; did you mean",
+    ),
+    (
+        {"customer_id": "c", "offer_id": "no such", "as_of": 1.0},
+        "unknown offer `no such`; expected one of the catalog's 16",
     ),
     ({"customer_id": "c", "offer_id": "campaign-80-tea", "as_of": "noon"}, "as_of is `noon`; expected RFC 3339"),
     (

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from training.gate import CONFIDENCE
 from training.selection import Verdict
 from training.tasks import Task
 
@@ -24,17 +25,19 @@ LIMITS = (
 
 def model_card(task: Task, verdict: Verdict, window: Mapping[str, Any], command: str) -> str:
     """The page, from what the gate saw; `window` says when the data are from and how many."""
-    gate = (
-        f"`{verdict.chosen.name}` passed the gate."
-        if verdict.passed
-        else f"No family passed the gate: the baseline `{verdict.rival}` is registered."
-    )
+    if verdict.passed:
+        gate = (
+            f"`{verdict.chosen.name}` passed the gate: its gain in log loss over every baseline is at least "
+            f"{_number(verdict.bound)} ({CONFIDENCE:.0%}, one-sided, customers resampled)."
+        )
+    else:
+        gate = f"No family passed the gate: the baseline `{verdict.rival}` is registered."
     gain = verdict.intervals[verdict.chosen.name]["auroc_gain"]
     parts = [
         f"# {task.model_name}",
         ASKED.get(task.name, task.name),
         f"{gate} Its gain in AUROC over `{verdict.rival}`, the best baseline, lies in {_number(gain[0])} to "
-        f"{_number(gain[1])} (95 %, customers resampled). Calibration: {verdict.chosen.calibration}.",
+        f"{_number(gain[1])} (95 %). Calibration: {verdict.chosen.calibration}.",
         "## Data",
         _table(("what", "value"), window.items()),
         "## Compared",

@@ -36,11 +36,14 @@ class Truth:
     units: np.ndarray | None = None
     groups: np.ndarray | None = None
     """The campaign of each row, as a code: ranks are compared within it."""
+    folds: np.ndarray | None = None
+    """The fold that each row was scored in: scores of two models are not ranked against each other."""
 
     def part(self, chosen: np.ndarray) -> Truth:
         units = None if self.units is None else np.unique(self.units[chosen], return_inverse=True)[1]
         groups = None if self.groups is None else self.groups[chosen]
-        return Truth(self.label[chosen], self.customers[chosen], units, groups)
+        folds = None if self.folds is None else self.folds[chosen]
+        return Truth(self.label[chosen], self.customers[chosen], units, groups, folds)
 
 
 def auroc(label: Floats, score: Floats) -> float:
@@ -114,20 +117,22 @@ def recall_at(label: Floats, score: Floats, units: np.ndarray, groups: np.ndarra
 def metrics(truth: Truth, score: Floats) -> dict[str, float]:
     """All figures of one model; with sends, those of single offers are named `pair_…` and those of sends `send_…`."""
     if truth.units is None or truth.groups is None:
-        return _figures(truth.label, score)
+        return _figures(truth.label, score, truth.folds)
     happened, said = units_of(truth.units, truth.label), any_of(truth.units, score)
     group = np.zeros(len(happened), np.int64)
     group[truth.units] = truth.groups
-    found = {f"pair_{name}": value for name, value in _figures(truth.label, score).items()}
-    found |= {f"send_{name}": value for name, value in _figures(happened, said).items()}
+    folds = np.zeros(len(happened), np.int64)
+    folds[truth.units] = 0 if truth.folds is None else truth.folds
+    found = {f"pair_{name}": value for name, value in _figures(truth.label, score, truth.folds).items()}
+    found |= {f"send_{name}": value for name, value in _figures(happened, said, folds).items()}
     found["send_auroc_within"] = within_auroc(happened, said, group)
     found[f"recall_at_{RECALL_AT}"] = recall_at(truth.label, score, truth.units, truth.groups)
     return found
 
 
-def _figures(label: Floats, score: Floats) -> dict[str, float]:
+def _figures(label: Floats, score: Floats, folds: np.ndarray | None) -> dict[str, float]:
     return {
-        "auroc": auroc(label, score),
+        "auroc": auroc(label, score) if folds is None else within_auroc(label, score, folds),
         "pr_auc": pr_auc(label, score),
         "log_loss": float(row_loss(label, score).mean()),
         "brier": float(np.mean((score - label) ** 2)),
@@ -161,30 +166,55 @@ def interval(values: Floats) -> Interval:
     return float(low), float(high)
 
 
-def compared(
-    truth: Truth, scores: Mapping[str, Floats], rival: str, resamples: int, seed: int
-) -> dict[str, dict[str, Interval]]:
-    """Per model the intervals of its AUROC and log loss, and of its gain over `rival` in both (above 0 is better)."""
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """Per model its AUROC and its log loss in each resample; the same resamples for all, so differences are paired."""
+
+    auroc: Mapping[str, Floats]
+    loss: Mapping[str, Floats]
+
+
+def resampled(truth: Truth, scores: Mapping[str, Floats], resamples: int, seed: int) -> Resampled:
+    """The figures of each model when customers are drawn anew, with replacement."""
     customers = np.unique(truth.customers, return_inverse=True)[1]
     weights = draws(int(customers.max()) + 1, resamples, seed)
     count = weights @ np.bincount(customers)
-    ranks = {name: _ranks(truth.label, score, customers, weights) for name, score in scores.items()}
-    losses = {
-        name: weights @ np.bincount(customers, row_loss(truth.label, score)) / count for name, score in scores.items()
-    }
+    losses = {name: np.bincount(customers, row_loss(truth.label, score)) for name, score in scores.items()}
+    return Resampled(
+        auroc={name: _ranks(truth, score, customers, weights) for name, score in scores.items()},
+        loss={name: weights @ loss / count for name, loss in losses.items()},
+    )
+
+
+def compared(drawn: Resampled, rival: str) -> dict[str, dict[str, Interval]]:
+    """Per model the intervals of its AUROC and log loss, and of its gain over `rival` in both (above 0 is better)."""
     return {
         name: {
-            "auroc": interval(ranks[name]),
-            "log_loss": interval(losses[name]),
-            "auroc_gain": interval(ranks[name] - ranks[rival]),
-            "log_loss_gain": interval(losses[rival] - losses[name]),
+            "auroc": interval(drawn.auroc[name]),
+            "log_loss": interval(drawn.loss[name]),
+            "auroc_gain": interval(drawn.auroc[name] - drawn.auroc[rival]),
+            "log_loss_gain": interval(drawn.loss[rival] - drawn.loss[name]),
         }
-        for name in scores
+        for name in drawn.auroc
     }
 
 
-def _ranks(label: Floats, score: Floats, customers: np.ndarray, weights: Floats) -> Floats:
-    """The AUROC of each resample: rows with and without the event counted per customer and bin of the score."""
+def _ranks(truth: Truth, score: Floats, customers: np.ndarray, weights: Floats) -> Floats:
+    """The AUROC of each resample, of pairs within a fold."""
+    folds = np.zeros(len(score), np.int64) if truth.folds is None else truth.folds
+    won, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for fold in np.unique(folds):
+        here = folds == fold
+        more = _pairs(truth.label[here], score[here], customers[here], weights)
+        won, pairs = won + more[0], pairs + more[1]
+    return np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0.0)
+
+
+def _pairs(label: Floats, score: Floats, customers: np.ndarray, weights: Floats) -> tuple[Floats, Floats]:
+    """Per resample the pairs of rows with and without the event in the right order, and all of them.
+
+    Rows are counted per customer and bin of the score.
+    """
     edges = np.unique(np.quantile(score, np.linspace(0.0, 1.0, FINE_BINS + 1), method="inverted_cdf"))
     place = np.searchsorted(edges, score)
     shape = (weights.shape[1], len(edges) + 1)
@@ -192,8 +222,7 @@ def _ranks(label: Floats, score: Floats, customers: np.ndarray, weights: Floats)
         weights @ sparse.csr_matrix((amount, (customers, place)), shape=shape) for amount in (label, 1.0 - label)
     )
     below = np.cumsum(no, axis=1) - 0.5 * no
-    pairs = yes.sum(axis=1) * no.sum(axis=1)
-    return np.divide((yes * below).sum(axis=1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0.0)
+    return (yes * below).sum(axis=1), yes.sum(axis=1) * no.sum(axis=1)
 
 
 def slices(truth: Truth, score: Floats, names: Mapping[str, np.ndarray], fewest: int = 30) -> list[dict[str, object]]:
@@ -205,6 +234,7 @@ def slices(truth: Truth, score: Floats, names: Mapping[str, np.ndarray], fewest:
             label, said = truth.label[here], score[here]
             enough = min(label.sum(), len(label) - label.sum()) >= fewest
             figures = {"rate": float(label.mean()), "mean_score": float(said.mean())}
-            figures["auroc"] = auroc(label, said) if enough else float("nan")
+            folds = np.zeros(len(label), np.int64) if truth.folds is None else truth.folds[here]
+            figures["auroc"] = within_auroc(label, said, folds) if enough else float("nan")
             found.append({"slice": name, "value": value or "–", "rows": int(here.sum()), **figures})
     return found

@@ -24,7 +24,7 @@ SHOWN_DAYS = 90
 RETURN_DAYS = 60
 """A line is returned that is sent back within so many days of the purchase."""
 
-EXPOSURE_COLUMNS = ("customer_id", "offer_id", "group", "as_of", "channel", "placement", "label")
+EXPOSURE_COLUMNS = ("customer_id", "offer_id", "group", "as_of", "channel", "placement", "closes_at", "label")
 
 
 def propensity_labels(
@@ -44,7 +44,7 @@ def propensity_labels(
     seen = seen.assign(ends_at=np.minimum(seen["valid_until"], seen["at"] + SHOWN_DAYS * DAY_S))
     parts = [frame for frame in (sent, seen) if len(frame)]
     if not parts:
-        return pd.DataFrame(columns=list(EXPOSURE_COLUMNS)).astype({"as_of": float, "label": float})
+        return pd.DataFrame(columns=list(EXPOSURE_COLUMNS)).astype({"as_of": float, "closes_at": float, "label": float})
     exposed = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
     exposed = exposed[(exposed["at"] < exposed["ends_at"]) & (exposed["ends_at"] <= as_of)]
     exposed = exposed.sort_values(["at", "customer_id", "offer_id"], kind="stable", ignore_index=True)
@@ -54,7 +54,7 @@ def propensity_labels(
     in_time = (joined["at"] <= joined["accepted_at"]) & (joined["accepted_at"] <= joined["ends_at"])
     label = np.zeros(len(exposed))
     label[joined.loc[in_time, "row"].unique()] = 1.0
-    return exposed.assign(label=label, as_of=exposed["at"])[list(EXPOSURE_COLUMNS)]
+    return exposed.assign(label=label, as_of=exposed["at"], closes_at=exposed["ends_at"])[list(EXPOSURE_COLUMNS)]
 
 
 def churn_labels(orders: pd.DataFrame, cuts: Iterable[float], as_of: float) -> pd.DataFrame:
@@ -104,4 +104,6 @@ def return_labels(lines: pd.DataFrame, returned: pd.DataFrame, as_of: float) -> 
     in_time = (joined["at"] <= joined["returned_at"]) & (joined["returned_at"] <= joined["at"] + window_s)
     label = np.zeros(len(chosen))
     label[joined.loc[in_time, "row"].unique()] = 1.0
-    return chosen.assign(label=label, as_of=chosen["at"]).drop(columns=["at", "known_at"])
+    return chosen.assign(label=label, as_of=chosen["at"], closes_at=chosen["at"] + window_s).drop(
+        columns=["at", "known_at"]
+    )

@@ -212,9 +212,9 @@ def _window(verdict: Verdict, data: Dataset, as_of: float) -> dict[str, Any]:
         "as_of": _when(as_of),
         "data_from": _when(moments.min()),
         "data_until": _when(moments.max()),
-        "validation_from": _when(verdict.split_at) if verdict.split_at is not None else "a share of the customers",
+        "validation_from": ", ".join(map(_when, verdict.begins)) or "a share of the customers",
         "rows": len(data.frame),
-        "train_rows": verdict.train_rows,
+        "validated_rows": verdict.validated_rows,
         "events": int(data.label.sum()),
         "customers": int(data.frame["customer_id"].nunique()),
     }
@@ -225,6 +225,7 @@ def _metrics(verdict: Verdict) -> dict[str, float]:
     found = dict(verdict.chosen.figures)
     for name, (low, high) in verdict.intervals[verdict.chosen.name].items():
         found |= {f"{name}_low": low, f"{name}_high": high}
+    found["gain_bound"] = verdict.bound
     rival = next(candidate for candidate in verdict.candidates if candidate.name == verdict.rival)
     found |= {f"baseline_{name}": value for name, value in rival.figures.items()}
     return {name: float(value) for name, value in found.items() if np.isfinite(value)}

@@ -6,6 +6,7 @@ The same features and the same scorer as in serving. Which model is asked is the
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,24 @@ Progress = Callable[[str, int, int], None]
 
 class BadPairs(ValueError):
     """A file of pairs that cannot be scored, in one sentence."""
+
+
+def scores(
+    workspace: Workspace,
+    store: ProfileStore,
+    task: Task,
+    scorer: Scorer,
+    at: float | None,
+    pairs: pd.DataFrame | None,
+    progress: Progress = lambda *_: None,
+) -> pd.DataFrame:
+    """What `python -m training score` writes: of every customer at `at`, or of `pairs`."""
+    if pairs is None:
+        assert at is not None
+        return score_customers(workspace, store, task, scorer, at)
+    if task.per_line:
+        return score_lines(workspace, store, task, scorer, pairs, progress)
+    return score_pairs(workspace, store, scorer, pairs, progress)
 
 
 def score_customers(
@@ -49,7 +68,9 @@ def score_pairs(
     asked = checked(pairs)
     for offer_id in asked["offer_id"].unique():
         if offer_id not in catalog.offers:
-            raise BadPairs(f"unknown offer `{offer_id}`; {suggestion(offer_id, catalog.offers)}")
+            near = get_close_matches(offer_id, catalog.offers, n=1)
+            meant = f"did you mean `{near[0]}`?" if near else f"expected one of the catalog's {len(catalog.offers):,}"
+            raise BadPairs(f"unknown offer `{offer_id}`; {meant}")
     rows, segments = datasets.pair_features(store, catalog, asked, scorer.columns, progress)
     scores = np.where(segments == "", scorer.population, scorer.predict(rows))
     return pairs.assign(score=scores)

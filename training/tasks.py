@@ -38,6 +38,8 @@ class Settings:
     """LightGBM's share of the blend's log-odds"""
     validation_share: float = 0.3
     """how much of the matured labels, the latest, validates"""
+    validation_folds: int = 2
+    """in how many as-of folds, each by models of what was known when it began"""
     most_negatives: int = 60_000
     """of more rows without the event than this a sample is fitted, weighed accordingly"""
     resamples: int = 200
@@ -66,6 +68,8 @@ class Settings:
         for name in ("trees", "leaves", "smallest_leaf", "most_negatives", "resamples"):
             if getattr(self, name) < 2:
                 raise BadSetting(f"parameter {name} is `{getattr(self, name)}`; expected at least 2")
+        if self.validation_folds < 1:
+            raise BadSetting(f"parameter validation_folds is `{self.validation_folds}`; expected at least 1")
         for name in ("learning_rate", "inverse_penalty"):
             if not getattr(self, name) > 0:
                 raise BadSetting(f"parameter {name} is `{getattr(self, name)}`; expected more than 0")
@@ -96,10 +100,7 @@ class Task:
     """Whether rows belong together: the offers of one campaign that a customer was sent at one moment."""
     per_line: bool = False
     """Whether a row is a product on an order; else, and without exposures, a row is a customer at a moment."""
-    yardstick: str | None = None
-    """A baseline that is a model of its own: a family must not be worse than it outside the noise, but need not beat
-    it so. Every other baseline it must."""
-    folds: int = 1
+    groups: int = 1
     """Above 1: the same customers come at many moments, so nobody is scored in validation by a model that saw them."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Settings of this task that differ from the usual ones."""
@@ -161,9 +162,12 @@ PROPENSITY = Task(
         "own product trips, coupons used": ("own_trips_90d", "coupons_365d"),
     },
     per_exposure=True,
+    defaults={"validation_share": 0.5},
 )
 """Left out on purpose: times and prices of the offer, which the catalog knows only as of today, and counts of
-what was sent or shown, which depend on the sender and not on the customer."""
+what was sent or shown, which depend on the sender and not on the customer. Mailer and display, which Complete Journey
+publishes per store and week, are no column: no message carries them, so serving could not know them at the decision.
+The kind of campaign is in `offer_group_size` (A 181 and more, B and C up to 34); no face value is published."""
 
 CHURN = Task(
     name="churn",
@@ -203,9 +207,10 @@ CHURN = Task(
         "recency, frequency, money": ("days_since_order", "orders_365d", "spend_365d"),
     },
     per_exposure=False,
-    yardstick="recency, frequency, money",
-    folds=3,
+    groups=3,
     defaults={
+        "validation_share": 0.6,
+        "validation_folds": 3,
         "inverse_penalty": 0.005,
         "trees": 60,
         "leaves": 4,
