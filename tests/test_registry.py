@@ -30,11 +30,15 @@ from training.selection import Verdict, choose
 from training.tasks import CHURN, Settings
 
 SETTINGS = Settings(trees=20, resamples=20)
+SHOPPER = "shopper-"
+"""What every customer's id begins with, and nothing else does."""
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return dataset(CHURN, *customers(900))
+    made = dataset(CHURN, *customers(900))
+    made.frame["customer_id"] = SHOPPER + made.frame["customer_id"]
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,16 @@ def registered(
 ) -> tuple[Workspace, Registry, list[Version]]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{recorded[0].home}/mlflow.db")
     return recorded
+
+
+def test_no_run_holds_a_customer_so_nobody_need_be_erased_from_one(
+    registered: tuple[Workspace, Registry, list[Version]], data: Dataset
+) -> None:
+    workspace, _, _ = registered
+    files = [path for path in workspace.home.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert data.frame["customer_id"].str.startswith(SHOPPER).all()
+    assert [path for path in files if SHOPPER.encode() in path.read_bytes()] == []
 
 
 def test_a_run_holds_parameters_figures_pictures_and_the_command(
