@@ -8,7 +8,7 @@ survive a power cut too on SQLite, set `ONESTORY_SQLITE_SYNCHRONOUS=FULL` (3 ms 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -18,6 +18,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from features.workspace import Workspace
 
+BUSY_MS = 30_000
+"""How long a connection waits for SQLite's write lock."""
+TRUNCATE_TRIES = 5
 metadata = sa.MetaData()
 _WRITERS = 4_201_077  # any number that is ours alone
 _Serial = sa.BigInteger().with_variant(sa.Integer, "sqlite")
@@ -101,6 +104,24 @@ requests = sa.Table(
     sa.Column("content", sa.String, nullable=False, doc="hash of what was asked"),
     sa.Column("decision_id", sa.String, nullable=False),
 )
+erasing = sa.Table(
+    "erasing",
+    metadata,
+    sa.Column("customer_id", sa.String, primary_key=True, doc="whose erasure is under way; the row goes with its end"),
+    sa.Column("ids", sa.LargeBinary, nullable=False, doc="JSON: every id that meant this customer"),
+    sa.Column("counts", sa.LargeBinary, nullable=False, doc="JSON: what went so far, by store"),
+)
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    sa.Column("mark", sa.LargeBinary, primary_key=True, doc="HMAC of an id of somebody who was erased"),
+    sa.Column("erased_at", sa.Double, nullable=False),
+)
+erased_messages = sa.Table(
+    "erased_messages",
+    metadata,
+    sa.Column("mark", sa.LargeBinary, primary_key=True, doc="HMAC of a message id: a retry must not come back"),
+)
 
 
 class DatabaseProblem(ValueError):
@@ -113,6 +134,7 @@ def connect(workspace: Workspace) -> sa.Engine:
     is_sqlite = workspace.database_url.startswith("sqlite")
     try:
         engine = sa.create_engine(workspace.database_url, pool_pre_ping=not is_sqlite)
+        engine.update_execution_options(onestory_secret=workspace.secret)
         if is_sqlite:
             sa.event.listen(engine, "connect", _on_sqlite_connect)
             sa.event.listen(engine, "begin", _begin_immediate)
@@ -165,6 +187,25 @@ def watching(engine: sa.Engine) -> sa.Connection:
     return engine.connect().execution_options(isolation_level="AUTOCOMMIT", onestory_begin=None)
 
 
+def without_leftovers(engine: sa.Engine, table: sa.Table | None = None) -> bool:
+    """Whether what was deleted (in `table`) is gone from the files, too. PostgreSQL's VACUUM sees to its own."""
+    if engine.dialect.name != "sqlite":
+        return True
+    with watching(engine) as connection:
+        return scoured(connection.exec_driver_sql, "" if table is None else table.name)
+
+
+def scoured(execute: Callable[[str], Any], table: str = "") -> bool:
+    """Whether nothing deleted is left in a SQLite file: neither old keys between those of its indices, which
+    `secure_delete` does not reach, nor old pages in its write-ahead log. Not while somebody reads on from before."""
+    execute(f"REINDEX {table}")
+    try:
+        execute("PRAGMA busy_timeout=1000")  # writers wait meanwhile
+        return any(not execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] for _ in range(TRUNCATE_TRIES))
+    finally:
+        execute(f"PRAGMA busy_timeout={BUSY_MS}")
+
+
 def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """The dialect's INSERT, for ON CONFLICT."""
     return insert_of(connection.dialect.name, table)
@@ -180,7 +221,8 @@ def _on_sqlite_connect(connection: Any, _record: Any) -> None:
     for pragma in (
         "journal_mode=WAL",
         f"synchronous={os.environ.get('ONESTORY_SQLITE_SYNCHRONOUS', 'NORMAL')}",
-        "busy_timeout=30000",
+        f"busy_timeout={BUSY_MS}",
+        "secure_delete=ON",  # what is deleted is overwritten: an erased customer is not left in free pages
     ):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from features import commerce, database
+from features import commerce, database, erased
 from features.vocabulary import ANONYMOUS, CHANNELS, Event, EventProblem
 
 __all__ = ["EventLog", "EventProblem", "check", "event_of"]
@@ -98,11 +98,17 @@ class EventLog:
         return self.append_many(connection, [(event, customer_id)]).get(event.message_id)
 
     def append_many(self, connection: sa.Connection, events: Sequence[tuple[Event, str | None]]) -> dict[str, int]:
-        """Store `(event, customer_id)`s in their order; the sequence number of each new one by its message id."""
+        """Store `(event, customer_id)`s in their order; the sequence number of each new one by its message id.
+
+        An erased message is none: sent again, it is a duplicate.
+        """
         if not events:
             return {}
         statement = _new(connection.dialect.name)
-        rows = [_row(event, customer_id) for event, customer_id in events]
+        gone = erased.messages(connection, (event.message_id for event, _ in events))
+        rows = [_row(event, customer_id) for event, customer_id in events if event.message_id not in gone]
+        if not rows:
+            return {}
         return {row.message_id: row.seq for row in connection.execute(statement, rows)}
 
     def of_customer(self, connection: sa.Connection, customer_id: str) -> list[Event]:

@@ -31,6 +31,7 @@ __all__ = [
     "learn",
     "links_around",
     "merges_of",
+    "names_of",
     "owners_of",
     "undoing",
 ]
@@ -84,6 +85,14 @@ def ids_of(connection: sa.Connection, id_: str) -> list[Id]:
                     pair.other, Id(customer_id, pair.other.partition(":")[2], pair.kind, kind, message_id, at)
                 )
     return found + [shared[node] for node in sorted(shared)]
+
+
+def names_of(connection: sa.Connection, id_: str) -> list[str]:
+    """The customer whom `id_` is, and what this customer's other logins and anonymous ids are called by themselves."""
+    customer_id = owners_of(connection, [node_of(id_)])[node_of(id_)]
+    table = database.owners
+    nodes = connection.scalars(sa.select(table.c.id).where(table.c.customer_id == customer_id).order_by(table.c.id))
+    return list(dict.fromkeys([customer_id, *map(owned_by, nodes)]))
 
 
 def _is_a_previous_login(graph: Graph, node: str) -> bool:

@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features import moments, offline, profiles
+from features import database, moments, offline, profiles
 from features.light_feast import light_feast
 from features.profiles import Profile
 from features.workspace import Workspace
@@ -160,6 +160,31 @@ class ProfileStore:
         self._write(self._views.profile, states)
         self._write(self._views.last_seen, lists)
 
+    def forget(self, customer_ids: Iterable[str]) -> int:
+        """Take the customers' rows out of the online store; how many values that were. The caller holds their locks."""
+        if self._config.online_store.type != "sqlite":
+            raise StoreDown(
+                f"the online store `{self._config.online_store.type}` cannot be told to forget; expected `sqlite`"
+            )
+        from feast.infra.key_encoding_utils import serialize_entity_key
+        from feast.infra.online_stores.sqlite import _table_id
+
+        version = self._config.entity_key_serialization_version
+        keys = [(serialize_entity_key(self._customer_key(each), version),) for each in customer_ids]
+        count = 0
+        with self._writing:
+            connection: sqlite3.Connection = self._writer._get_conn(self._config)
+            with connection:
+                for view in (self._views.profile, self._views.last_seen):
+                    statement = f'DELETE FROM "{_table_id(self._config.project, view)}" WHERE entity_key = ?'
+                    count += connection.executemany(statement, keys).rowcount
+        return count
+
+    def without_leftovers(self) -> bool:
+        """Whether what was deleted is gone from the online store's files, too."""
+        with self._writing:
+            return database.scoured(self._writer._get_conn(self._config).execute)
+
     def write_stock(self, rows: Iterable[tuple[str, str, int, int]]) -> None:
         """Put `(product_id, location_id, quantity, seq)` online."""
         self._write(
@@ -261,7 +286,7 @@ def _tune(store: Any, config: Any) -> None:
     if config.online_store.type != "sqlite":
         return
     connection: sqlite3.Connection = store._get_conn(config)
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={database.BUSY_MS}", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

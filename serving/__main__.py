@@ -1,4 +1,4 @@
-"""`python -m serving`: decide for an audience, replay the log, check the rulebook, run the demo.
+"""`python -m serving`: decide for an audience, replay the log, export or erase a customer, check the rulebook, demo.
 
 Exit codes: 0 done, 1 the thing checked does not hold, 2 bad arguments or input with one sentence on stderr.
 """
@@ -98,17 +98,23 @@ def replay(
     """Decide the log again; every decision must come out byte for byte the same."""
     from serving.replay import replay as run
 
-    count, problems = 0, []
+    count, problems, erased = 0, [], 0
+
+    def on_erased() -> None:
+        nonlocal erased
+        erased += 1
+
     with _progress() as progress:
         task = progress.add_task("replaying", total=None)
-        for replayed in run(open_workspace(), _moment(since)):
+        for replayed in run(open_workspace(), _moment(since), on_erased):
             count += 1
             progress.advance(task)
             if replayed.problem:
                 problems.append({"decision_id": replayed.decision_id, "problem": replayed.problem})
     for problem in problems:
         print(f"decision `{problem['decision_id']}`: {problem['problem']}", file=sys.stderr)
-    told({"decisions": count, "same": count - len(problems), "different": len(problems)}, as_json)
+    figures = {"decisions": count, "same": count - len(problems), "different": len(problems), "erased": erased}
+    told(figures, as_json)
     raise typer.Exit(1 if problems else 0)
 
 
@@ -147,6 +153,39 @@ def run_stories(file: Annotated[Path | None, typer.Argument(help="by default the
             print(f"{outcome.story}: {difference}", file=sys.stderr)
     print(f"{len(outcomes) - len(wrong)} of {len(outcomes)} stories end as they should")
     raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def export(
+    customer_id: Annotated[str, typer.Argument(help="any id of the customer")],
+    out: Annotated[Path, typer.Option(help="the JSON file to write")],
+) -> None:
+    """Write everything held of one customer, as `GET /customers/{customer_id}/export` gives it."""
+    from serving.export import export as pieces
+
+    found = pieces(open_workspace(), customer_id, time.time())
+    if found is None:
+        refuse(f"nothing is held of a customer `{customer_id}`")
+    draft = out.with_name(f".{out.name}.part")
+    with draft.open("wb") as file:
+        file.writelines(found)
+    draft.replace(out)
+
+
+@app.command()
+def erase(
+    customer_id: Annotated[str, typer.Argument(help="any id of the customer; all go")], as_json: Json = False
+) -> None:
+    """Erase one customer everywhere, as `DELETE /customers/{customer_id}` does; the service may run meanwhile."""
+    from features.store import ProfileStore
+    from serving.erasure import Eraser
+
+    workspace = open_workspace()
+    receipt = Eraser(workspace, ProfileStore(workspace)).erase(customer_id, time.time())
+    if receipt is None:
+        refuse(f"nothing is held of a customer `{customer_id}`")
+    counts = receipt.pop("counts")
+    told(receipt | ({"counts": counts} if as_json else counts), as_json)
 
 
 @app.command()

@@ -5,7 +5,7 @@ The engine writes answers as bytes of exactly these shapes; they are not checked
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -139,3 +139,49 @@ class Received(BaseModel):
     stored: int | None = None
     duplicates: int | None = None
     rejected: list[RejectedMessage] | None = None
+
+
+class HeldId(BaseModel):
+    """One of the ids that mean a customer."""
+
+    id: str
+    kind: str
+    reason: str | None
+    message_id: str | None
+    since: str | None
+
+
+class HeldMerge(BaseModel):
+    """One time that an id became this customer's, or left."""
+
+    id: str
+    before: str
+    after: str
+    known_at: str
+    reason: str | None
+    message_id: str | None
+
+
+class Export(BaseModel):
+    """The answer to `GET /customers/{customer_id}/export`: everything held."""
+
+    customer_id: str
+    exported_at: str = Field(json_schema_extra={"format": "date-time"})
+    ids: list[HeldId]
+    merges: list[HeldMerge]
+    profile: dict[str, Any] | None
+    events: list[dict[str, Any]]
+    responses: list[dict[str, Any]]
+    requests: list[dict[str, Any]]
+    decisions: list[dict[str, Any]]
+    profiles_seen: list[dict[str, Any]]
+
+
+class Erased(BaseModel):
+    """The answer to `DELETE /customers/{customer_id}`: the receipt."""
+
+    customer_id: str
+    erased: Literal["now", "already"]
+    erased_at: str = Field(json_schema_extra={"format": "date-time"})
+    overwritten: bool
+    counts: dict[str, int]

@@ -51,7 +51,7 @@ def received(outcome: str, count: int = 1) -> None:
 
 
 def answered(call: str, seconds: float) -> None:
-    """One answer to `call` (`decide`, `decide_batch`, `respond`, `events`) took so long."""
+    """One answer to `call` (`decide`, `decide_batch`, `respond`, `events`, `story`) took so long."""
     _seconds(call).observe(seconds)
 
 

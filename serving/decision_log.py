@@ -5,7 +5,8 @@ A record is on its way to the disk before its answer leaves (`os.write`), so `ki
 id says where its record lies (day, worker, offset), so it is found without an index.
 
 Lines are JSON objects of two kinds: a profile that decisions saw (written once while it stays the
-same), and a decision's record, which names the profile's line.
+same), and a decision's record, which names the profile's line. Of an erased customer either is blanked
+out in place (`decision_files`), so that every other line stays where its id says.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,12 @@ from typing import Any
 
 import orjson
 
+from serving import decision_index
+from serving.door import Door
+
 SYNC_EVERY_S = 0.05
+ERASED = b'{"erased":true'
+"""How the line of somebody begins who was erased; what comes after it is no content."""
 _ID = re.compile(r"(\d{4})(\d\d)(\d\d)-([0-9a-f]{8})-([0-9a-f]{1,12})-[0-9a-f]{8}")
 
 
@@ -32,8 +38,9 @@ class Slot:
     def __init__(self, log: DecisionLog, decision_id: str, profile_at: int | None):
         self._log, self.decision_id, self.profile_at = log, decision_id, profile_at
 
-    def write(self, record: dict[str, Any]) -> None:
-        self._log._write(record)
+    def write(self, record: dict[str, Any], customer_id: str | None = None) -> None:
+        """Write the record; `customer_id`: to be found among the latest of that customer."""
+        self._log._write(record, customer_id)
 
 
 class DecisionLog:
@@ -41,11 +48,13 @@ class DecisionLog:
 
     def __init__(self, folder: Path):
         self._folder = folder
+        self.door = Door(folder)
         self._worker = secrets.token_hex(4)
         self._lock = threading.Lock()
         self._day = ""
-        self._file = -1
+        self._file = self._index = -1
         self._size = 0
+        self._now = 0.0
         self._profiles: dict[tuple[str, int], int] = {}
         self._dirty = threading.Event()
         self._closed = False
@@ -59,6 +68,7 @@ class DecisionLog:
         Within the block no other record is written by this worker.
         """
         with self._lock:
+            self._now = now
             self._open(datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d"))
             profile_at = None
             if profile is not None:
@@ -71,7 +81,12 @@ class DecisionLog:
             yield Slot(self, f"{day}-{self._worker}-{self._size:x}-{secrets.token_hex(4)}", profile_at)
 
     def find(self, decision_id: str) -> dict[str, Any] | None:
-        """The record of that decision; None if there is none."""
+        """The record of that decision; None if there is none, or was."""
+        record = self.line(decision_id)
+        return None if record is None or "erased" in record else record
+
+    def line(self, decision_id: str) -> dict[str, Any] | None:
+        """What stands where that decision's record was written: it, or that it was erased; None if neither."""
         match = _ID.fullmatch(decision_id)
         if match is None:
             return None
@@ -79,7 +94,10 @@ class DecisionLog:
         try:
             with (self._folder / f"{year}-{month}-{day}" / f"{worker}.ndjson").open("rb") as file:
                 file.seek(int(offset, 16))
-                record = orjson.loads(file.readline())
+                line = file.readline()
+            if line.startswith(ERASED):
+                return {"decision_id": decision_id, "erased": True} if decision_id.encode() in line[:80] else None
+            record = orjson.loads(line)
         except (FileNotFoundError, orjson.JSONDecodeError):
             return None
         return record if isinstance(record, dict) and record.get("decision_id") == decision_id else None
@@ -90,26 +108,32 @@ class DecisionLog:
             if self._file >= 0:
                 os.fdatasync(self._file)
                 os.close(self._file)
+                os.close(self._index)
                 self._file = -1
         self._dirty.set()
         self._syncer.join()
+        self.door.close()
 
     def _open(self, day: str) -> None:
         if day == self._day and self._file >= 0:
             return
         if self._file >= 0:
             os.close(self._file)
-        folder = self._folder / day
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(folder / f"{self._worker}.ndjson", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.close(self._index)
+        path = self._folder / day / f"{self._worker}.ndjson"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._index = os.open(decision_index.index_of(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._day, self._size = day, os.fstat(self._file).st_size
         self._profiles.clear()
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def _write(self, line: dict[str, Any], customer_id: str | None = None) -> None:
         data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
         written = 0
         while written < len(data):
             written += os.write(self._file, data[written:])
+        if customer_id is not None:
+            os.write(self._index, decision_index.entry(customer_id, self._size, self._now))
         self._size += len(data)
         self._dirty.set()
 
@@ -125,10 +149,11 @@ class DecisionLog:
             threading.Event().wait(SYNC_EVERY_S)
 
 
-def records(folder: Path, since: float = 0.0) -> Iterator[dict[str, Any]]:
+def records(folder: Path, since: float = 0.0, on_erased: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
     """Every record decided at or after `since`, each with the profile it saw under `profile`.
 
-    A last line cut short by a crash belongs to a decision that was never answered, and is passed over.
+    A last line cut short by a crash belongs to a decision that was never answered, and is passed over. So are
+    the decisions of erased customers, of the days from `since` on, for each of which `on_erased` is called.
     """
     first_day = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d")
     for path in sorted(folder.glob("*/*.ndjson")):
@@ -138,7 +163,10 @@ def records(folder: Path, since: float = 0.0) -> Iterator[dict[str, Any]]:
         at = 0
         with path.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n"):
+                if line.startswith(ERASED):
+                    if b'"decision_id"' in line:
+                        on_erased()
+                elif line.endswith(b"\n"):
                     content = orjson.loads(line)
                     if "decision_id" not in content:
                         profiles[at] = content["profile"]

@@ -7,6 +7,7 @@ no rule of its own. Time is an argument of every call.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from features.store import ProfileNow, ProfileStore, StoreDown
 from features.vocabulary import ANONYMOUS, DAY_S, ONLINE
 from features.workspace import Workspace
 from serving import counters, rulebook, schemas
+from serving.customers import Customers
 from serving.decide import ENGINE_VERSION, Policy, answer, decide
 from serving.decision_log import DecisionLog
 from serving.facts import Facts
@@ -50,6 +52,7 @@ class Engine:
         self.log = DecisionLog(workspace.decisions)
         self.intake = Intake(self.database, store, policy.catalog)
         self._hash = segment.hasher(workspace.secret())
+        self.customers = Customers(workspace, store, self.decision, lambda: self.policy)
 
     @classmethod
     def open(cls, workspace: Workspace) -> Engine:
@@ -60,6 +63,7 @@ class Engine:
         learn_from_log(database.connect(workspace))
         engine = cls(workspace, ProfileStore(workspace), policy)
         engine.intake.level_all()
+        engine.customers.go_on(time.time())
         return engine
 
     def close(self) -> None:
@@ -102,6 +106,11 @@ class Engine:
     def decision(self, ask: Ask, now: float) -> dict[str, Any]:
         """The answer to one question with its whole trace. Raises Problem where it cannot be answered."""
         self.signals.refresh()
+        with self.log.door.inside():
+            return self._inside(ask, now)
+
+    def _inside(self, ask: Ask, now: float) -> dict[str, Any]:
+        """Whose profile is read in here, and its decision logged, is not erased in between."""
         customer_id = self.resolver.customer(ask.customer_id, ask.anonymous_id)
         if ask.request_id is None:
             return self._decided(ask, customer_id, now)
@@ -166,7 +175,8 @@ class Engine:
                     "request": _asked(ask),
                     "facts": _logged(facts, stock.read, seen.seq if seen else None, slot.profile_at),
                     "answer": decided,
-                }
+                },
+                None if ask.preview else customer_id,
             )
         return decided
 
@@ -177,8 +187,8 @@ class Engine:
             return None, True
 
     def record(self, decision_id: str) -> bytes | None:
-        """The whole record of a decision; None where there is none."""
-        found = self.log.find(decision_id)
+        """The whole record of a decision, or that it was erased; None where there is none."""
+        found = self.log.line(decision_id)
         return None if found is None else orjson.dumps(found)
 
     # --------------------------------------------------------------------------------------- events

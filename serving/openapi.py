@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from serving import answers, http_events, http_projects, schemas
+from serving import answers, http_events, http_projects, schemas, story_answers
 
 _REF = "#/components/schemas/{model}"
 _MODELS: tuple[type[BaseModel], ...] = (
@@ -23,6 +23,9 @@ _MODELS: tuple[type[BaseModel], ...] = (
     answers.DecisionBatch,
     answers.Recorded,
     answers.Received,
+    story_answers.Story,
+    answers.Export,
+    answers.Erased,
     answers.ProblemShown,
 )
 _WRITE: list[dict[str, list[str]]] = [{"writeKey": []}, {"serverKey": []}]
@@ -63,6 +66,11 @@ def _paths() -> dict[str, Any]:
         "/decide_batch": _post("decide_batch", schemas.DecideBatchRequest, answers.DecisionBatch, _SERVER),
         "/respond": _post("respond", schemas.RespondRequest, answers.Recorded, _WRITE),
         "/decisions/{decision_id}": {"get": _decision()},
+        "/customers/{customer_id}": {
+            "get": _customer("story", story_answers.Story, {"channel": ["call_centre", "store"], "location_id": None}),
+            "delete": _customer("erase", answers.Erased),
+        },
+        "/customers/{customer_id}/export": {"get": _customer("export", answers.Export)},
         "/metrics": {"get": _text("metrics", "Counters in Prometheus' text format")},
         http_projects.PATH: {"get": _client_settings()},
     }
@@ -87,6 +95,26 @@ def _post(
             "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(model)}}},
             "responses": {"200": _json("Done", gives.__name__), **_errors()},
         }
+    }
+
+
+def _customer(name: str, gives: type[BaseModel], query: Mapping[str, list[str] | None] | None = None) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = [
+        {"name": "customer_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    ]
+    for parameter, values in (query or {}).items():
+        schema = {"type": "string", **({"enum": values} if values else {})}
+        parameters.append({"name": parameter, "in": "query", "required": False, "schema": schema})
+    return {
+        "operationId": name,
+        "summary": gives.__doc__,
+        "security": _SERVER,
+        "parameters": parameters,
+        "responses": {
+            "200": _json("Done", gives.__name__),
+            "404": _json("Nobody known by this id", "ProblemShown", "application/problem+json"),
+            **{status: said for status, said in _errors().items() if status != "413"},
+        },
     }
 
 

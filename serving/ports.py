@@ -1,12 +1,13 @@
 """What the HTTP face needs of an engine; `engine.Engine` is it, and the tests' fake another.
 
 `decide` is called on the event loop (with a `request_id` on a thread); `decide_batch`, `respond`, `record`,
-`ingest` and `ready` on threads, at the same time. An engine must bear that. Any may raise a `problems.Problem`.
+`ingest`, `ready` and what is about one customer on threads, at the same time. An engine must bear that. Any may raise
+a `problems.Problem`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from features.vocabulary import EventProblem
@@ -26,9 +27,19 @@ class Receipt(Protocol):
     def problem(self) -> EventProblem | None: ...
 
 
+class CustomerDesk(Protocol):
+    """What is held of one customer; each answers None where that is nothing."""
+
+    def story(self, customer_id: str, now: float, channel: str, location_id: str | None) -> bytes | None: ...
+    def export(self, customer_id: str, now: float) -> Iterator[bytes] | None: ...
+    def erase(self, customer_id: str, now: float) -> dict[str, Any] | None: ...
+
+
 class DecisionEngine(Protocol):
     """One workspace, opened: decides, remembers and takes events in. Times are epoch seconds."""
 
+    @property
+    def customers(self) -> CustomerDesk: ...
     def decide(self, request: DecideRequest, now: float) -> bytes: ...
     def decide_batch(self, request: DecideBatchRequest, now: float) -> bytes: ...
     def respond(self, request: RespondRequest, now: float) -> dict[str, Any]: ...

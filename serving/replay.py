@@ -32,10 +32,12 @@ class Replayed:
     problem: str | None
 
 
-def replay(workspace: Workspace, since: float = 0.0) -> Iterator[Replayed]:
-    """Every decision of the log since that moment (epoch seconds), made again."""
+def replay(
+    workspace: Workspace, since: float = 0.0, on_erased: Callable[[], None] = lambda: None
+) -> Iterator[Replayed]:
+    """Every decision of the log since that moment (epoch seconds), made again; `on_erased` hears of each erased one."""
     policy_of = policies(workspace)
-    for record in records(workspace.decisions, since):
+    for record in records(workspace.decisions, since, on_erased):
         try:
             problem = _compare(record, policy_of)
         except (KeyError, TypeError, ValueError, FileNotFoundError) as error:

@@ -77,12 +77,16 @@ class Models:
             return Scores([])
         if not facts.known:
             return Scores([self.propensity.scorer.population if self.propensity else None] * len(offers))
-        churn = self.churn.predict(np.array([list(features.values())]))[0] if self.churn else None
+        churn = self.churn_risk(features)
         if self.propensity is None:
             return Scores([None] * len(offers), churn)
         index = index_of(catalog)
         rows = pair_rows(features.values(), affinity, index, offers, facts.channel, facts.placement)
         return Scores(list(self.propensity.predict(rows)), churn)
+
+    def churn_risk(self, features: Mapping[str, float]) -> float | None:
+        """The churn risk of a customer with these features; None without a model."""
+        return self.churn.predict(np.array([list(features.values())]))[0] if self.churn else None
 
 
 def load_models(workspace: Workspace) -> Models:

@@ -50,7 +50,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving import counters, http_projects, http_records, openapi, wire
+from serving import counters, http_customers, http_projects, http_records, openapi, wire
 from serving.answers import Decision, Decisions, Recorded
 from serving.bento import BentoImage
 from serving.gate import Gate
@@ -184,7 +184,12 @@ def service(
         return openapi.description(_version(), {path: item for path, item in paths.items() if "get" in item})
 
     mounted.router.routes.extend(
-        [*EventDesk(keys).routes(), *http_projects.routes(), *http_records.routes(description)]
+        [
+            *EventDesk(keys).routes(),
+            *http_projects.routes(),
+            *http_customers.routes(),
+            *http_records.routes(description),
+        ]
     )
     made.mount_asgi_app(mounted)
     made.add_asgi_middleware(Gate, keys=keys)

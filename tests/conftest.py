@@ -22,6 +22,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     for name in ("ONESTORY_DATABASE_URL", "MLFLOW_TRACKING_URI", "ONESTORY_WRITE_KEYS", "ONESTORY_SERVER_KEYS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)  # Feast's front door sets it for the whole process
     for name, value in Workspace(home).environment().items():
         monkeypatch.setenv(name, value)
     return home

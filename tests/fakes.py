@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -19,10 +19,25 @@ from serving.schemas import DecideBatchRequest, DecideRequest, Refused, RespondR
 from serving.settings import Settings
 
 
+class FakeCustomers:
+    """Knows the customer `1042` alone."""
+
+    def story(self, customer_id: str, now: float, channel: str, location_id: str | None) -> bytes | None:
+        told = {"customer_id": customer_id, "channel": channel, "location_id": location_id}
+        return orjson.dumps(told) if customer_id == "1042" else None
+
+    def export(self, customer_id: str, now: float) -> Iterator[bytes] | None:
+        return iter([b'{"customer_id":', b'"1042"}']) if customer_id == "1042" else None
+
+    def erase(self, customer_id: str, now: float) -> dict[str, Any] | None:
+        return {"customer_id": customer_id, "erased": "now"} if customer_id == "1042" else None
+
+
 class FakeEngine:
     """Answers every customer with no offer. `failure` is raised by every call while it is set."""
 
     def __init__(self) -> None:
+        self.customers = FakeCustomers()
         self.asked: list[Any] = []
         self.ingested: list[Mapping[str, Any]] = []
         self.sent_at: str | None = None

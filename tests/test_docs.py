@@ -33,8 +33,22 @@ from features.segment import parse
 from features.tables import LocationRow, ProductRow
 from features.vocabulary import FALLBACKS, REASONS, EventProblem
 from features.workspace import Workspace
-from serving import answers, counters, golden, http_events, openapi, problems, rulebook, schemas
+from serving import (
+    answers,
+    counters,
+    erasure,
+    export,
+    golden,
+    http_customers,
+    http_events,
+    openapi,
+    problems,
+    rulebook,
+    schemas,
+    story_answers,
+)
 from serving.keys import needed
+from serving.story_answers import Story
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = ("http", "clients", "events", "identity", "files", "commands", "features")
@@ -155,6 +169,10 @@ ANSWERS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "field of the response's answer": (answers.Recorded,),
     "field of the events' answer": (answers.Received,),
     "field of a rejected message": (answers.RejectedMessage,),
+    "part of an export": (answers.Export,),
+    "field of an id": (answers.HeldId,),
+    "field of a merge": (answers.HeldMerge,),
+    "field of a receipt": (answers.Erased,),
     "field of an error": (answers.ProblemShown,),
 }
 
@@ -214,8 +232,11 @@ def test_the_examples_of_requests_are_taken() -> None:
     seen = set()
     for block in blocks("http", "http"):
         head, _, body = block.partition("\n")
-        path = head.removeprefix("POST ")
+        method, address = head.split()
+        path = address.partition("?")[0]
         seen.add(path)
+        if method != "POST":
+            continue
         if path in models:
             asked = models[path].model_validate_json(body)
             if isinstance(asked, schemas.DecideBatchRequest):
@@ -225,14 +246,28 @@ def test_the_examples_of_requests_are_taken() -> None:
         kind = http_events.SINGLE.get(path.removeprefix("/v1/"))
         for message in [{**content, "type": kind}] if kind else content["batch"]:
             check(parse(message, RECEIVED, content.get("sentAt")), RECEIVED)
-    assert seen == {*models, "/v1/track", "/v1/batch"}
+    assert seen == {*models, "/v1/track", "/v1/batch", "/customers/1042"}
 
 
 def test_the_examples_of_answers_fit_their_models() -> None:
-    decision, recorded, problem = blocks("http", "json")
-    for model, text in ((answers.Decision, decision), (answers.Recorded, recorded), (answers.ProblemShown, problem)):
+    models = (answers.Decision, answers.Recorded, Story, answers.Erased, answers.ProblemShown)
+    for model, text in zip(models, blocks("http", "json"), strict=True):
         content = orjson.loads(text)
         assert set(model.model_validate(content, strict=True).model_dump()) == set(content)
+
+
+def test_every_part_of_a_story_is_on_the_page() -> None:
+    assert coded(table("http", "part of a story")) == list(Story.model_fields)
+    nested = {name for model in vars(story_answers).values() for name in getattr(model, "model_fields", ())}
+    assert nested - said("http") == set()
+    assert coded(table("http", "parameter")) == list(http_customers.QUERY)
+
+
+def test_every_store_of_a_receipt_is_on_the_page() -> None:
+    assert coded(table("http", "count")) == list(erasure.STORES)
+    counts = orjson.loads(blocks("http", "json")[3])["counts"]
+    assert list(counts) == list(erasure.STORES)
+    assert tuple(answers.Export.model_fields)[2:] == export.NAMES
 
 
 def test_closed_words_on_the_page_are_those_of_the_code() -> None:

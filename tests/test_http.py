@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import orjson
@@ -104,6 +105,51 @@ def test_a_logged_decision_can_be_read(face: Face) -> None:
     assert "`d2`" in problem(face.get("/decisions/d2"), 404)["detail"]
 
 
+def test_a_customer_is_exported_and_erased(face: Face) -> None:
+    answer = face.get("/customers/1042/export")
+    assert (answer.headers["content-type"], answer.json()) == ("application/json", {"customer_id": "1042"})
+    assert face.request("DELETE", "/customers/1042").json() == {"customer_id": "1042", "erased": "now"}
+
+
+def test_a_story_is_told_for_the_channel_in_the_query(face: Face) -> None:
+    told = {"customer_id": "1042", "channel": "call_centre", "location_id": None}
+    assert face.get("/customers/1042").json() == told
+    in_store = face.get("/customers/1042?channel=store&location_id=12")
+    assert in_store.json() == told | {"channel": "store", "location_id": "12"}
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "sentence"),
+    [
+        ("channel=web", "channel", "is `web`; expected one of call_centre, store"),
+        ("chanel=store", "chanel", "is no known parameter; did you mean `channel`?"),
+        ("location_id=", "location_id", "is ``; expected 1 to 255 characters"),
+    ],
+)
+def test_a_storys_query_that_is_wrong_is_told_by_name(face: Face, query: str, field: str, sentence: str) -> None:
+    assert errors(face.get(f"/customers/1042?{query}")) == {field: sentence}
+
+
+@pytest.mark.parametrize("customer_id", ["7", "anonymous:a-7", "a/b", "caf%C3%A9"])
+def test_a_customer_nobody_knows_is_a_404_by_any_id(face: Face, customer_id: str) -> None:
+    for method, path in (("GET", ""), ("GET", "/export"), ("DELETE", "")):
+        answer = face.request(method, f"/customers/{customer_id}{path}")
+        assert unquote(customer_id) in problem(answer, 404)["detail"]
+
+
+@pytest.mark.parametrize("customer_id", ["x" * 256, "a%00b"])
+def test_a_customer_id_that_is_none_is_refused(face: Face, customer_id: str) -> None:
+    assert "expected 1 to 255 characters" in errors(face.get(f"/customers/{customer_id}/export"))["customer_id"]
+
+
+def test_a_customer_is_for_server_keys_only(locked: Face) -> None:
+    for method, path in (("GET", ""), ("GET", "/export"), ("DELETE", "")):
+        path = f"/customers/1042{path}"
+        assert locked.request(method, path, key="sk").status_code == 200
+        for key in ("wk", None):
+            problem(locked.request(method, path, key=key), 401)
+
+
 def test_readyz_tells_whether_the_engine_can_answer(face: Face) -> None:
     assert face.get("/readyz").status_code == 200
     face.engine.is_ready = False
@@ -130,9 +176,10 @@ def test_docs_describe_every_route_that_answers(face: Face) -> None:
     docs = face.get("/docs.json").json()
     assert docs["openapi"] == "3.1.0"
     for path, item in docs["paths"].items():
-        (method,) = item
-        answer = face.request(method.upper(), path.replace("{decision_id}", "d1"), content=b"{}")
-        assert answer.status_code not in (404, 405), path
+        for method in item:
+            address = path.replace("{decision_id}", "d1").replace("{customer_id}", "1042")
+            answer = face.request(method.upper(), address, content=b"{}")
+            assert answer.status_code not in (404, 405), path
     references = {part.split('"')[0] for part in orjson.dumps(docs).decode().split('"#/components/schemas/')[1:]}
     assert references <= set(docs["components"]["schemas"])
     assert docs["paths"]["/decide_batch"]["post"]["security"] == [{"serverKey": []}]

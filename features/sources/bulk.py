@@ -12,7 +12,7 @@ from itertools import islice
 
 import sqlalchemy as sa
 
-from features import database, identity, signals
+from features import database, erased, identity, signals
 from features.events import EventLog
 from features.links import links_of, whose
 from features.vocabulary import ONLINE, Event
@@ -49,6 +49,8 @@ def append_history(
 def _append(connection: sa.Connection, batch: Sequence[Event]) -> int:
     database.in_turn(connection)
     log = EventLog()
+    gone = erased.messages(connection, (event.message_id for event in batch))
+    batch = [event for event in batch if event.message_id not in gone]
     newest = connection.scalar(sa.select(sa.func.max(database.events.c.seq))) or 0
     rows = list(_resolved(connection, batch))
     stored = 0

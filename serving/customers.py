@@ -1,0 +1,91 @@
+"""What the service does for one customer beside deciding: tells their story, gives everything held, or erases it.
+
+The composition only; each part has a room of its own (`story`, `export`, `erasure`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from features import database, identity
+from features.events import event_of
+from features.profiles import derive
+from features.store import ProfileStore, StoreDown
+from features.vocabulary import Event
+from features.workspace import Workspace
+from serving import decision_index
+from serving.decide import Policy
+from serving.erasure import Eraser
+from serving.export import export, held_ids
+from serving.problems import not_now
+from serving.question import Question
+from serving.story import Known, story
+
+MOST_DECISIONS = 5
+MOST_RESPONSES = 10
+LOOKED_THROUGH = 500
+"""So many of a customer's latest events are looked through for responses."""
+
+Decide = Callable[[Question, float], dict[str, Any]]
+
+
+class Customers:
+    """The customers of one workspace. `decide` makes the preview in a story; `policy` is the one at work."""
+
+    def __init__(self, workspace: Workspace, store: ProfileStore, decide: Decide, policy: Callable[[], Policy]):
+        self._workspace, self._store, self._decide, self._policy = workspace, store, decide, policy
+        self._eraser = Eraser(workspace, store)
+
+    def story(self, customer_id: str, now: float, channel: str, location_id: str | None) -> bytes | None:
+        """The story as JSON, with offers for an agent in that channel; None for a customer without any event."""
+        policy = self._policy()
+        with database.reading(database.connect(self._workspace)) as connection:
+            ids = identity.names_of(connection, customer_id)
+            known_by = identity.ids_of(connection, customer_id)
+            responses = _responses(connection, ids[0])
+        try:
+            seen = self._store.read(ids[0])
+        except StoreDown:
+            raise not_now("the profile store does not answer; try again in a second") from None
+        if seen is None:
+            return None
+        ask = Question(ids[0], channel, "agent", location_id=location_id, preview=True)
+        known = Known(
+            customer_id=ids[0],
+            ids=held_ids(known_by),
+            profile=seen.profile,
+            responses=responses,
+            decisions=list(decision_index.latest(self._workspace.decisions, ids, MOST_DECISIONS)),
+            preview=self._decide(ask, now),
+            churn=policy.models.churn_risk(derive(seen.profile, now)),
+        )
+        return orjson.dumps(story(known, policy.catalog, now))
+
+    def export(self, customer_id: str, now: float) -> Iterator[bytes] | None:
+        """Everything held, as pieces of JSON; None where nothing is."""
+        return export(self._workspace, customer_id, now)
+
+    def erase(self, customer_id: str, now: float) -> dict[str, Any] | None:
+        """Erased everywhere, with the receipt; None for somebody who never was here."""
+        try:
+            return self._eraser.erase(customer_id, now)
+        except StoreDown as down:
+            raise not_now(f"{down}; what was begun is gone on with at the next call") from None
+
+    def go_on(self, now: float) -> int:
+        """Finish the erasures that a crash cut short."""
+        return self._eraser.go_on(now)
+
+
+def _responses(connection: sa.Connection, customer_id: str) -> list[Event]:
+    """What the customer did with offers lately, the latest first."""
+    columns = database.events.c
+    latest = sa.select(columns.seq).where(columns.customer_id == customer_id).order_by(columns.seq.desc())
+    mine = columns.seq.in_(latest.limit(LOOKED_THROUGH)), columns.name == "Offer Responded"
+    rows = connection.execute(sa.select(database.events).where(*mine))
+    found = sorted((event_of(row) for row in rows), key=lambda event: event.key, reverse=True)
+    return found[:MOST_RESPONSES]

@@ -1,0 +1,99 @@
+"""The routes about one customer: the story, everything held, and its erasure. All ask for a server key (see `keys`).
+
+Ids are taken from the path as they are, slashes and all; who is meant is the business of the engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio.to_thread
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from features.sentences import suggestion
+from features.vocabulary import PLACEMENTS
+from serving import counters
+from serving.ports import CustomerDesk
+from serving.problems import Problem, bad_input, not_found, problem_of, shown
+from serving.schemas import LONGEST_ID
+
+QUERY = ("channel", "location_id")
+
+
+def routes() -> list[Route]:
+    """In this order: an id may hold a slash, so the longer path is looked at first."""
+    return [
+        Route("/customers/{customer_id:path}/export", export, methods=["GET"]),
+        Route("/customers/{customer_id:path}", story_or_erase, methods=["GET", "DELETE"]),
+    ]
+
+
+async def story_or_erase(request: Request) -> Response:
+    """One path, two methods: of two routes Starlette would let the first refuse the other's method."""
+    return await (erase if request.method == "DELETE" else story)(request)
+
+
+async def story(request: Request) -> Response:
+    """What an agent needs to know of the customer, with offers for the channel in the query."""
+    started = time.perf_counter()
+    try:
+        channel, location_id = _asked(request)
+        told = await _on_thread(
+            request, lambda desk: lambda customer_id, now: desk.story(customer_id, now, channel, location_id)
+        )
+        counters.answered("story", time.perf_counter() - started)
+        return Response(told, media_type="application/json")
+    except Exception as error:
+        return problem_of(error, "/customers").response()
+
+
+async def export(request: Request) -> Response:
+    """Everything held of one customer, as a stream of JSON."""
+    try:
+        pieces = await _on_thread(request, lambda desk: desk.export)
+        name = 'attachment; filename="customer.json"'
+        return StreamingResponse(pieces, media_type="application/json", headers={"Content-Disposition": name})
+    except Exception as error:
+        return problem_of(error, "/customers/…/export").response()
+
+
+async def erase(request: Request) -> Response:
+    """The customer erased everywhere; the receipt."""
+    try:
+        return Response(orjson.dumps(await _on_thread(request, lambda desk: desk.erase)), media_type="application/json")
+    except Exception as error:
+        return problem_of(error, "/customers").response()
+
+
+def _asked(request: Request) -> tuple[str, str | None]:
+    """The channel and location in the query."""
+    query = dict(request.query_params)
+    for name in query:
+        if name not in QUERY:
+            raise bad_input(name, f"is no known parameter; {suggestion(name, QUERY)}")
+    channel, location_id = query.get("channel", "call_centre"), query.get("location_id")
+    if channel not in PLACEMENTS["agent"]:
+        raise bad_input("channel", f"is {shown(channel)}; expected one of {', '.join(sorted(PLACEMENTS['agent']))}")
+    if location_id is not None and not 1 <= len(location_id) <= LONGEST_ID:
+        raise bad_input("location_id", f"is {shown(location_id)}; expected 1 to {LONGEST_ID} characters")
+    return channel, location_id
+
+
+async def _on_thread(request: Request, method: Callable[[CustomerDesk], Callable[[str, float], Any]]) -> Any:
+    """What the engine's method says of the customer in the path; a 404 where that is nothing."""
+    customer_id = request.path_params["customer_id"]
+    if not 1 <= len(customer_id) <= LONGEST_ID or not customer_id.isprintable():
+        raise bad_input("customer_id", f"is {shown(customer_id)}; expected 1 to {LONGEST_ID} characters")
+    found = await anyio.to_thread.run_sync(method(request.app.state.engine.customers), customer_id, time.time())
+    if found is None:
+        raise unknown(customer_id)
+    return found
+
+
+def unknown(customer_id: str) -> Problem:
+    return not_found(f"nothing is known of a customer {shown(customer_id)}; expected an id that came with an event")
