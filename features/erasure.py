@@ -21,9 +21,9 @@ import sqlalchemy as sa
 
 from features import database, erased, identity, profiles
 from features.events import EventLog, event_of
-from features.intake import ABOUT_STOCK
 from features.links import UNLINK, node_of
 from features.ownership import chunks
+from features.signals import ABOUT_STOCK
 from features.vocabulary import ANONYMOUS, Event
 
 _OF_A_SHELF = ("product_id", "location_id", "quantity")
