@@ -9,7 +9,7 @@ Nothing is written here; `build` does that.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -161,6 +161,17 @@ def owners_at(connection: sa.Connection, as_of: float) -> dict[str, str]:
     then = Partition(graph)
     ids = {end for link in known for end in link.pair[1:] if end.startswith((USER, ANONYMOUS))}
     return {node: then.customer(node) for node in ids if then.customer(node) != owned_by(node)}
+
+
+def whose_at(connection: sa.Connection, as_of: float) -> Callable[[Any], str]:
+    """From a row of the log (its `user_id` and `anonymous_id`) to the customer whom it was then held to be about."""
+    owners = owners_at(connection, as_of)
+
+    def then(row: Any) -> str:
+        node = whose(row.user_id, row.anonymous_id) or ""
+        return owners.get(node, owned_by(node))
+
+    return then
 
 
 def counts(connection: sa.Connection, among: Sequence[str] | None = None) -> dict[str, tuple[int, int]]:

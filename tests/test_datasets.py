@@ -7,11 +7,13 @@ from pathlib import Path
 
 import market
 import numpy as np
+import pandas as pd
 import pytest
 
 from features import database, profiles
 from features.affinity import affinities
 from features.catalog import load_catalog
+from features.intake import Intake
 from features.store import ProfileStore
 from features.vocabulary import DAY_S
 from features.workspace import Workspace
@@ -73,6 +75,21 @@ def test_nothing_known_after_as_of_is_in_a_dataset(
     churns = [churn_dataset(workspace, store, T, CHURN.columns) for workspace, store in (whole, cut)]
     assert churns[0].frame.equals(churns[1].frame)
     assert churns[0].rows.tobytes() == churns[1].rows.tobytes()
+
+
+def test_two_customers_who_turn_out_to_be_one_later_are_still_two_at_that_moment(tmp_path: Path) -> None:
+    for workspace, store in opened(tmp_path / "home"):
+        one, other = datasets.customers(workspace, T)[:2]
+        before = (datasets.customers(workspace, T), datasets.orders(workspace, T), datasets.responses(workspace, T))
+        alias = {"message_id": "later", "name": "$alias", "occurred_at": T + 1, "user_id": one}
+        intake = Intake(database.connect(workspace), store, load_catalog(workspace))
+        assert intake.one({**alias, "body": {"previous_id": other}}, T + DAY_S).stored
+        assert datasets.customers(workspace, T) == before[0]
+        pd.testing.assert_frame_equal(datasets.orders(workspace, T), before[1])
+        for now, then in zip(datasets.responses(workspace, T), before[2], strict=True):
+            pd.testing.assert_frame_equal(now, then)
+        merged = datasets.customers(workspace, T + 2 * DAY_S)
+        assert {one, other} & set(merged) == {one}
 
 
 def test_a_feature_that_looks_ahead_would_be_found_so(

@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 from test_models import customers, dataset
 
 from features.scorer import Scorer
@@ -273,3 +274,22 @@ def test_mlflow_models_serve_answers_the_same_as_a_process_of_its_own(
         process.wait(20)
     predictions = np.array(answer.json()["predictions"])
     np.testing.assert_allclose(predictions[:, 1], probabilities(registry, versions[0], data), rtol=1e-9)
+
+
+def test_mlflows_database_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while MLflow makes its tables, a workspace would never have a registry again."""
+    from mlflow.store.db import utils
+
+    def killed(engine: sa.Engine) -> None:
+        with engine.begin() as connection:
+            connection.execute(sa.text("create table half (made integer)"))
+        raise KeyboardInterrupt
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(utils, "_initialize_tables", killed)
+        Registry(Workspace(tmp_path / "home"))
+    assert not (tmp_path / "home" / "mlflow.db").exists()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(NoSuchVersion):
+        Registry(Workspace(tmp_path / "home")).find(CHURN)

@@ -2,7 +2,8 @@
 
 Facts for the labels come from the event log, features from the feature store as known at each moment:
 the customer's by Feast's point-in-time join of a feature service, the customer × offer ones from the
-profile rebuilt for that moment. Nothing known after `as_of` is read into a dataset. No model here.
+profile rebuilt for that moment. Nothing known after `as_of` is read into a dataset, not even that two customers
+turned out to be one. No model here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sqlalchemy as sa
 from features import database, profiles
 from features.affinity import Affinity, index_of
 from features.catalog import Catalog
+from features.history import whose_at
 from features.offer_index import Floats
 from features.offline import part_of
 from features.pairs import PAIR_COLUMNS, pair_rows
@@ -29,6 +31,7 @@ MOMENTS_AT_ONCE = 1_500
 """Profiles held in memory at a time: 60 kB each in a grocer's data."""
 
 Progress = Callable[[str, int, int], None]
+_IDS = (database.events.c.user_id, database.events.c.anonymous_id)
 _RESPONSES = ("Campaign Sent", "Offer Responded")
 
 
@@ -62,9 +65,10 @@ def orders(workspace: Workspace, as_of: float) -> pd.DataFrame:
     """Every order known by `as_of`: customer_id, at, known_at."""
     columns = database.events.c
     chosen = (columns.name == "Order Completed") & columns.customer_id.is_not(None) & (columns.known_at <= as_of)
-    query = sa.select(columns.customer_id, columns.occurred_at, columns.known_at).where(chosen)
+    query = sa.select(*_IDS, columns.occurred_at, columns.known_at).where(chosen)
     with database.reading(database.connect(workspace)) as connection:
-        rows = connection.execute(query).all()
+        then = whose_at(connection, as_of)
+        rows = [(then(row), row.occurred_at, row.known_at) for row in connection.execute(query)]
     return _frame(rows, ("customer_id", "at", "known_at"))
 
 
@@ -72,20 +76,20 @@ def responses(workspace: Workspace, as_of: float) -> tuple[pd.DataFrame, pd.Data
     """What was sent, shown and accepted, as known by `as_of`: the frames that `propensity_labels` takes."""
     columns = database.events.c
     chosen = columns.name.in_(_RESPONSES) & columns.customer_id.is_not(None) & (columns.known_at <= as_of)
-    query = sa.select(
-        columns.customer_id, columns.name, columns.occurred_at, columns.known_at, columns.channel, columns.body
-    ).where(chosen)
+    told = (columns.name, columns.occurred_at, columns.known_at, columns.channel, columns.body)
+    query = sa.select(*_IDS, *told).where(chosen)
     sent, shown, accepted = [], [], []
     with database.reading(database.connect(workspace)) as connection:
+        then = whose_at(connection, as_of)
         for row in connection.execute(query.order_by(columns.seq)):
-            body = orjson.loads(row.body)
+            body, customer_id = orjson.loads(row.body), then(row)
             if row.name == "Campaign Sent":
-                sent.append((row.customer_id, body.get("group"), row.occurred_at, row.known_at))
+                sent.append((customer_id, body.get("group"), row.occurred_at, row.known_at))
             elif body.get("response") == "shown":
                 place = (row.channel or body.get("channel"), body.get("placement"))
-                shown.append((row.customer_id, body.get("offer_id"), row.occurred_at, row.known_at, *place))
+                shown.append((customer_id, body.get("offer_id"), row.occurred_at, row.known_at, *place))
             elif body.get("response") == "accepted":
-                accepted.append((row.customer_id, body.get("offer_id"), row.occurred_at, row.known_at))
+                accepted.append((customer_id, body.get("offer_id"), row.occurred_at, row.known_at))
     return (
         _frame(sent, ("customer_id", "group", "at", "known_at")),
         _frame(shown, ("customer_id", "offer_id", "at", "known_at", "channel", "placement")),
@@ -96,9 +100,9 @@ def responses(workspace: Workspace, as_of: float) -> tuple[pd.DataFrame, pd.Data
 def customers(workspace: Workspace, as_of: float) -> list[str]:
     """Every customer of whom anything was known by `as_of`, sorted."""
     columns = database.events.c
-    query = sa.select(columns.customer_id).where(columns.customer_id.is_not(None), columns.known_at <= as_of)
+    query = sa.select(*_IDS).where(columns.customer_id.is_not(None), columns.known_at <= as_of)
     with database.reading(database.connect(workspace)) as connection:
-        return sorted(connection.scalars(query.distinct()).all())
+        return sorted(set(map(whose_at(connection, as_of), connection.execute(query.distinct()))))
 
 
 def newest_event(workspace: Workspace) -> float | None:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from features import database
 from features.events import event_of
+from features.history import whose_at
 from features.offer_index import Floats
 from features.product_history import HEARD, LINE_FEATURES, ProductHistory, standing
 from features.store import ProfileStore
@@ -34,8 +35,9 @@ def heard(workspace: Workspace, as_of: float) -> Iterator[Heard]:
     chosen = columns.name.in_(HEARD) & columns.customer_id.is_not(None) & (columns.known_at <= as_of)
     query = sa.select(database.events).where(chosen).order_by(columns.known_at, columns.seq)
     with database.reading(database.connect(workspace)) as connection:
+        then = whose_at(connection, as_of)
         for row in connection.execute(query.execution_options(yield_per=5_000)):
-            yield row.customer_id, event_of(row)
+            yield then(row), event_of(row)
 
 
 def facts(events: Iterable[Heard]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -13,7 +13,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -59,6 +59,23 @@ def write_portable(fitted: Fitted, folder: Path) -> None:
         (folder / "booster.txt").write_text(fitted.booster, "utf-8")
 
 
+def _make_database(workspace: Workspace) -> None:
+    """MLflow's SQLite database, whole or not at all: MLflow takes seconds to make it and cannot go on with half of it."""
+    path = workspace.home / "mlflow.db"
+    if path.exists() or workspace.environment()["MLFLOW_TRACKING_URI"] != f"sqlite:///{path}":
+        return
+    import sqlalchemy as sa
+    from mlflow.store.db.utils import _initialize_tables
+
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=workspace.home, prefix=".mlflow-") as draft:
+        engine = sa.create_engine(f"sqlite:///{draft}/mlflow.db")
+        _initialize_tables(engine)
+        engine.dispose()
+        with suppress(FileExistsError):  # another process was first
+            os.link(f"{draft}/mlflow.db", path)
+
+
 class Registry:
     """MLflow for one workspace."""
 
@@ -71,6 +88,7 @@ class Registry:
             import mlflow.sklearn
             from mlflow.exceptions import MlflowException
 
+            _make_database(workspace)
             self._mlflow, self._problem = mlflow, MlflowException
             mlflow.set_tracking_uri(workspace.environment()["MLFLOW_TRACKING_URI"])
             self._client = mlflow.MlflowClient()
