@@ -286,9 +286,10 @@ def test_mlflows_database_is_whole_or_not_there(tmp_path: Path, monkeypatch: pyt
         raise KeyboardInterrupt
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(utils, "_initialize_tables", killed)
-        Registry(Workspace(tmp_path / "home"))
+        with pytest.raises(KeyboardInterrupt):
+            Registry(Workspace(tmp_path / "home"))
     assert not (tmp_path / "home" / "mlflow.db").exists()
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(NoSuchVersion):

@@ -60,7 +60,7 @@ def write_portable(fitted: Fitted, folder: Path) -> None:
 
 
 def _make_database(workspace: Workspace) -> None:
-    """MLflow's SQLite database, whole or not at all: MLflow takes seconds to make it and cannot go on with half of it."""
+    """MLflow's SQLite database, whole or not at all: MLflow takes seconds to make it and cannot go on with half."""
     path = workspace.home / "mlflow.db"
     if path.exists() or workspace.environment()["MLFLOW_TRACKING_URI"] != f"sqlite:///{path}":
         return
