@@ -8,7 +8,7 @@ survive a power cut too on SQLite, set `ONESTORY_SQLITE_SYNCHRONOUS=FULL` (3 ms 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -83,6 +83,23 @@ requests = sa.Table(
     sa.Column("content", sa.String, nullable=False, doc="hash of what was asked"),
     sa.Column("decision_id", sa.String, nullable=False),
 )
+reservations = sa.Table(
+    "reservations",
+    metadata,
+    sa.Column("decision_id", sa.String, primary_key=True, doc="the outbound decision that takes a contact"),
+    sa.Column("customer_id", sa.String, nullable=False, index=True, doc="as known at the decision"),
+    sa.Column("channel", sa.String, nullable=False),
+    sa.Column("kinds", sa.String, nullable=False, doc="of its offers, separated by commas"),
+    sa.Column("at", sa.Double, nullable=False, doc="when it was taken; once shown, when it was handed to the sender"),
+    sa.Column("until", sa.Double, doc="when it is given back; null once shown"),
+)
+dismissals = sa.Table(
+    "dismissals",
+    metadata,
+    sa.Column("message_id", sa.String, primary_key=True),
+    sa.Column("customer_id", sa.String, nullable=False, index=True, doc="as known at the decision"),
+    sa.Column("at", sa.Double, nullable=False),
+)
 
 
 class DatabaseProblem(ValueError):
@@ -124,6 +141,12 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 def watching(engine: sa.Engine) -> sa.Connection:
     """A connection for one who looks again and again: it sees each commit at once and holds no lock."""
     return engine.connect().execution_options(isolation_level="AUTOCOMMIT", onestory_begin=None)
+
+
+def batched(values: Iterable[str], size: int) -> Iterator[list[str]]:
+    """`values` in lists of at most `size`: a statement takes only so many parameters."""
+    listed = list(values)
+    return (listed[start : start + size] for start in range(0, len(listed), size))
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:

@@ -7,10 +7,18 @@ takes over what the first one did: `join` keeps the earliest login that is known
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 
 from features import database
+from features.database import batched
 from features.vocabulary import ANONYMOUS, Event
+
+AT_ONCE = 500
+_JOINED = sa.select(database.identities).where(
+    database.identities.c.customer_id.in_(sa.bindparam("ids", expanding=True))
+)
 
 
 def customer_of(connection: sa.Connection, user_id: str | None, anonymous_id: str | None) -> str | None:
@@ -50,3 +58,13 @@ def join(connection: sa.Connection, event: Event) -> set[str]:
         .values(customer_id=event.user_id)
     ).rowcount
     return {before, event.user_id} if moved else set()
+
+
+def ids_of_many(connection: sa.Connection, customer_ids: Collection[str]) -> dict[str, list[str]]:
+    """Per customer every id that means this customer, the one asked for first."""
+    found = {customer_id: [customer_id] for customer_id in customer_ids}
+    for chunk in batched(found, AT_ONCE):
+        for row in connection.execute(_JOINED, {"ids": chunk}):
+            if ANONYMOUS + row.anonymous_id != row.customer_id:
+                found[row.customer_id].append(ANONYMOUS + row.anonymous_id)
+    return found

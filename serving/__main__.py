@@ -66,7 +66,7 @@ def decide(
         with _progress() as progress:
             task = progress.add_task("deciding", total=len(customer_ids))
             summary = decide_audience(
-                engine.decision,
+                engine.decisions,
                 customer_ids,
                 lambda customer_id: Question(customer_id, channel, placement, limit, location_id=location_id),
                 time.time,

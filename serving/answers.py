@@ -81,6 +81,19 @@ class Decision(BaseModel):
     passed_over: list[PassedOver] | None = None
 
 
+class ReasonNow(ReasonShown):
+    """What speaks against sending a prepared offer now."""
+
+    offer_id: str
+
+
+class Confirmed(BaseModel):
+    """The answer to `/decisions/{decision_id}/confirm`. `reasons` are there where it is not valid."""
+
+    valid: bool
+    reasons: list[ReasonNow] | None = None
+
+
 class FieldProblem(BaseModel):
     """One field, and what is wrong with it."""
 

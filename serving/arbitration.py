@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from features.vocabulary import Offer
+from serving.facts import Promised
 from serving.rulebook import Arbitration
 
 
@@ -50,8 +51,10 @@ class Ranking:
     """Each with the id of the shown offer that excludes it."""
 
 
-def rank(scored: Sequence[Scored], book: Arbitration, limit: int, seed: str) -> Ranking:
-    """At most `limit` of `scored`, best first, ties by offer id."""
+def rank(
+    scored: Sequence[Scored], book: Arbitration, limit: int, seed: str, carried: Sequence[Promised] = ()
+) -> Ranking:
+    """At most `limit` of `scored`: those `carried` on from another channel, then best first, ties by offer id."""
     priced = sorted((-s.priority, s.offer.offer_id, position) for position, s in enumerate(scored))
     left = [scored[position] for negated, _, position in priced if -negated >= book.floor]
     below = tuple(scored[position] for negated, _, position in priced if -negated < book.floor)
@@ -59,7 +62,7 @@ def rank(scored: Sequence[Scored], book: Arbitration, limit: int, seed: str) -> 
     excluded: list[tuple[Scored, str]] = []
     per_category: dict[str, int] = {}
     while left and len(shown) < limit:
-        position, probability = _draw(len(left), book.exploration, f"{seed}:{len(shown)}")
+        position, probability = _again(left, carried) or _draw(len(left), book.exploration, f"{seed}:{len(shown)}")
         chosen = left.pop(position)
         shown.append(Ranked(chosen, probability))
         if chosen.product_id is not None:
@@ -73,6 +76,15 @@ def rank(scored: Sequence[Scored], book: Arbitration, limit: int, seed: str) -> 
             if per_category[chosen.category] >= book.per_category:
                 left = [s for s in left if s.category != chosen.category]
     return Ranking(tuple(shown), below, tuple(excluded))
+
+
+def _again(left: Sequence[Scored], carried: Sequence[Promised]) -> tuple[int, float] | None:
+    """The position of the first offer carried on that is left with the product it was shown with; that is certain."""
+    for each in carried:
+        for position, scored in enumerate(left):
+            if (scored.offer.offer_id, scored.product_id) == (each.offer_id, each.product_id):
+                return position, 1.0
+    return None
 
 
 def _draw(count: int, exploration: float, seed: str) -> tuple[int, float]:

@@ -68,7 +68,8 @@ def decide(facts: Facts, policy: Policy) -> Decision:
         )
         for s, propensity in zip(open_, scores.propensity, strict=True)
     ]
-    ranking = rank(scored, policy.book.arbitration, facts.limit, facts.decision_id)
+    carried = facts.carried.offers if facts.carried else ()
+    ranking = rank(scored, policy.book.arbitration, facts.limit, facts.seed, carried)
     return Decision(facts, policy, screened, ranking, scores.churn, _fallback(facts, policy))
 
 
@@ -115,7 +116,7 @@ def answer(decision: Decision) -> dict[str, Any]:
         "decided_at": moment(facts.now),
         "arm": "nba",
         "fallback": decision.fallback,
-        "continued_from": None,
+        "continued_from": facts.carried.decision_id if facts.carried else None,
         "offers": [
             _shown(position + 1, r.scored, r.selection_probability, decision)
             for position, r in enumerate(decision.ranking.shown)
@@ -124,7 +125,7 @@ def answer(decision: Decision) -> dict[str, Any]:
         "versions": policy.versions,
         "suppressed": _suppressed(decision),
         "passed_over": [
-            {"offer_id": s.offer.offer_id, "product_id": product_id, "reasons": [_reason(r) for r in reasons]}
+            {"offer_id": s.offer.offer_id, "product_id": product_id, "reasons": [reason_told(r) for r in reasons]}
             for s in decision.screened
             for product_id, reasons in s.passed_over
         ],
@@ -166,7 +167,7 @@ def _suppressed(decision: Decision) -> list[dict[str, Any]]:
         {
             "offer_id": s.offer.offer_id,
             "retry_after": None if s.retry_after is None else moment(s.retry_after),
-            "reasons": [_reason(reason) for reason in s.reasons],
+            "reasons": [reason_told(reason) for reason in s.reasons],
         }
         for s in decision.screened
         if s.reasons
@@ -184,10 +185,10 @@ def _suppressed(decision: Decision) -> list[dict[str, Any]]:
 
 
 def _held_by_ranking(scored: Scored, reason: Reason) -> dict[str, Any]:
-    return {"offer_id": scored.offer.offer_id, "retry_after": None, "reasons": [_reason(reason)]}
+    return {"offer_id": scored.offer.offer_id, "retry_after": None, "reasons": [reason_told(reason)]}
 
 
-def _reason(reason: Reason) -> dict[str, Any]:
+def reason_told(reason: Reason) -> dict[str, Any]:
     return {
         "code": reason.code,
         "rule": reason.rule,

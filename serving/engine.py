@@ -6,35 +6,39 @@ no rule of its own. Time is an argument of every call.
 
 from __future__ import annotations
 
-import hashlib
+import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import orjson
-import sqlalchemy as sa
 
 from features import database, identity, segment
 from features.catalog import load_catalog
 from features.events import EventProblem
 from features.intake import Intake, Receipt
-from features.signals import Level, Signals
+from features.signals import Signals
 from features.store import ProfileNow, ProfileStore, StoreDown
-from features.vocabulary import DAY_S, ONLINE
+from features.vocabulary import ANONYMOUS, ONLINE, OUTBOUND
 from features.workspace import Workspace
-from serving import counters, rulebook, schemas
+from serving import counters, repeats, rulebook, schemas
+from serving.confirm import confirmed
+from serving.continuity import promises
 from serving.decide import ENGINE_VERSION, Policy, answer, decide
 from serving.decision_log import DecisionLog
-from serving.facts import Facts
+from serving.draft import Draft, Read, logged
+from serving.facts import Carried, Contacts, Facts
+from serving.outbound import Outbound
 from serving.problems import Problem, bad_input
-from serving.question import Question
+from serving.question import Ask
 from serving.responses import accepted_by, responded
+from serving.rulebook import ContactPolicy
 from serving.schemas import DecideBatchRequest, DecideRequest, Refused, RespondRequest
 from serving.scoring import load_models
 from serving.versions import keep
 
-Ask = DecideRequest | Question
+_NO_CONTACTS = Contacts()
 
 
 class Engine:
@@ -46,6 +50,7 @@ class Engine:
         self.signals = Signals(self.database)
         self.log = DecisionLog(workspace.decisions)
         self.intake = Intake(self.database, store, policy.catalog)
+        self.outbound = Outbound(self.database, self.log, self)
         self._hash = segment.hasher(workspace.secret())
 
     @classmethod
@@ -74,103 +79,127 @@ class Engine:
 
     def decide(self, request: Ask, now: float) -> bytes:
         """The answer to one question, as JSON. Raises Problem where the question cannot be answered."""
-        decided = self.decision(request, now)
-        if not request.explain:
-            decided = {name: value for name, value in decided.items() if name not in ("suppressed", "passed_over")}
-        return orjson.dumps(decided)
+        return orjson.dumps(_explained(request, self.decision(request, now)))
 
     def decide_batch(self, request: DecideBatchRequest, now: float) -> bytes:
         """`{"decisions": […]}` in the order asked; one that is refused stands there as its error."""
-        decided = [orjson.Fragment(self._one_of_many(entry, now)) for entry in schemas.entries(request)]
-        return orjson.dumps({"decisions": decided})
+        entries = schemas.entries(request)
+        asked = [entry for entry in entries if not isinstance(entry, Refused)]
+        answers = zip(asked, self.decisions(asked, now), strict=True)
+        return orjson.dumps({"decisions": [_of_many(entry, answers) for entry in entries]})
 
-    def _one_of_many(self, entry: DecideRequest | Refused, now: float) -> bytes:
-        if isinstance(entry, Refused):
-            return orjson.dumps(entry.body())
-        try:
-            return self.decide(entry, now)
-        except Problem as problem:
-            return orjson.dumps(Refused(entry.customer_id, problem).body())
-
-    def decision(self, ask: Ask, now: float) -> dict[str, Any]:
+    def decision(self, ask: Ask, now: float) -> Mapping[str, Any]:
         """The answer to one question with its whole trace. Raises Problem where it cannot be answered."""
+        (answer_,) = self.decisions([ask], now)
+        if isinstance(answer_, Problem):
+            raise answer_
+        return answer_
+
+    def decisions(self, asks: Sequence[Ask], now: float) -> Iterator[Mapping[str, Any] | Problem]:
+        """The answer to each question in their order, or its Problem; those of outbound channels share transactions."""
         self.signals.refresh()
-        customer_id = ask.customer_id
-        if customer_id is None:
-            with database.reading(self.database) as connection:
-                customer_id = identity.customer_of(connection, None, ask.anonymous_id) or ""
+        if asks and asks[0].channel in OUTBOUND:  # many questions are of one channel
+            yield from self.outbound.decide([(ask, self._customer(ask)) for ask in asks], now)
+            return
+        for ask in asks:
+            try:
+                yield self._inbound(ask, now)
+            except Problem as problem:
+                yield problem
+
+    def _customer(self, ask: Ask) -> str:
+        return ask.customer_id if ask.customer_id is not None else self.customer_now(f"{ANONYMOUS}{ask.anonymous_id}")
+
+    def customer_now(self, customer_id: str) -> str:
+        """Who the customer of that id is now: an anonymous one may have logged in since."""
+        if not customer_id.startswith(ANONYMOUS):
+            return customer_id
+        with database.reading(self.database) as connection:
+            return identity.customer_of(connection, None, customer_id.removeprefix(ANONYMOUS)) or customer_id
+
+    def _inbound(self, ask: Ask, now: float) -> Mapping[str, Any]:
+        customer_id = self._customer(ask)
         if ask.request_id is None:
-            return self._decided(ask, customer_id, now)
-        with database.transaction(self.database) as connection:
-            return self._repeatable(connection, ask, customer_id, now)
+            return self.told(self.draft(ask, customer_id, now))
+        with database.transaction(self.database) as connection:  # two callers at once agree
+            known = repeats.answered(connection, self.log, ask, customer_id, now)
+            if known is not None:
+                return known
+            decided = self.told(self.draft(ask, customer_id, now))
+            repeats.remember(connection, ask, customer_id, now, decided["decision_id"])
+            return decided
 
-    def _repeatable(self, connection: sa.Connection, ask: Ask, customer_id: str, now: float) -> dict[str, Any]:
-        """The same decision for the same `request_id` within a day; the lock makes two callers at once agree."""
-        table = database.requests
-        content = _content(ask)
-        mine = (table.c.customer_id == customer_id) & (table.c.request_id == ask.request_id)
-        row = connection.execute(sa.select(table).where(mine)).one_or_none()
-        if row is not None and now - row.requested_at < DAY_S:
-            if row.content != content:
-                raise bad_input(
-                    "request_id", f"`{ask.request_id}` was used for another question within a day; expected a new one"
-                )
-            record = self.log.find(row.decision_id)
-            if record is not None:
-                return dict(record["answer"])
-        decided = self._decided(ask, customer_id, now)
-        values = {"requested_at": now, "content": content, "decision_id": decided["decision_id"]}
-        statement = database.insert(connection, table)
-        statement = statement.values(customer_id=customer_id, request_id=ask.request_id, **values)
-        connection.execute(statement.on_conflict_do_update(index_elements=["customer_id", "request_id"], set_=values))
-        return decided
-
-    def _decided(self, ask: Ask, customer_id: str, now: float) -> dict[str, Any]:
+    def draft(
+        self, ask: Ask, customer_id: str, now: float, contacts: Contacts = _NO_CONTACTS, carried: Carried | None = None
+    ) -> Draft:
+        """Decide, over everything that is known now; nothing is logged, and nobody is told yet."""
+        policy = self.policy
         seen, missing = self._profile(customer_id)
         location_id = ask.location_id or (None if ask.channel == "store" else ONLINE)
-        location = self.policy.catalog.locations.get(location_id or "")
-        stock = _Read(self.signals.stock_at(location_id) if location_id else {})
-        feeds = {
-            "profile": self.signals.last_at("profile"),
-            "stock": self.signals.last_at("stock", location_id) if location_id else None,
-        }
-        content = (customer_id, seen.seq, {"state": seen.profile.state, "items": seen.profile.items}) if seen else None
-        with self.log.slot(now, content) as slot:
-            facts = Facts(
-                decision_id=slot.decision_id,
-                now=now,
-                customer_id=customer_id,
-                channel=ask.channel,
-                placement=ask.placement,
-                limit=ask.limit,
-                location_id=location_id,
-                market=location.market if location else None,
-                product_id=ask.product_id,
-                cart=tuple(ask.cart),
-                profile=seen.profile if seen else None,
-                profile_missing=missing,
-                stock=stock,
-                feeds=feeds,
-            )
-            decided = answer(decide(facts, self.policy))
-            _count(decided)
+        location = policy.catalog.locations.get(location_id or "")
+        stock = Read(self.signals.stock_at(location_id) if location_id else {})
+        facts = Facts(
+            decision_id="",
+            now=now,
+            customer_id=customer_id,
+            channel=ask.channel,
+            placement=ask.placement,
+            limit=ask.limit,
+            location_id=location_id,
+            market=location.market if location else None,
+            product_id=ask.product_id,
+            cart=tuple(ask.cart),
+            profile=seen.profile if seen else None,
+            profile_missing=missing,
+            stock=stock,
+            feeds={
+                "profile": self.signals.last_at("profile"),
+                "stock": self.signals.last_at("stock", location_id) if location_id else None,
+            },
+            contacts=contacts,
+            carried=carried,
+            seed=secrets.token_hex(8),
+        )
+        return Draft(ask, decide(facts, policy), stock.read, seen)
+
+    def told(self, draft: Draft) -> dict[str, Any]:
+        """The answer of a decision, which is logged by then."""
+        decision, seen = draft.decision, draft.seen
+        facts, policy = decision.facts, decision.policy
+        profile = None
+        if seen is not None:
+            content = {"state": seen.profile.state, "items": seen.profile.items}
+            profile = (facts.customer_id or "", seen.seq, content)
+        with self.log.slot(facts.now, profile) as slot:
+            facts = replace(facts, decision_id=slot.decision_id)
+            decided = answer(replace(decision, facts=facts))
             slot.write(
                 {
                     "decision_id": slot.decision_id,
                     "engine": ENGINE_VERSION,
-                    "versions": self.policy.versions,
-                    "request": _asked(ask),
-                    "facts": _logged(facts, stock.read, seen.seq if seen else None, slot.profile_at),
+                    "versions": policy.versions,
+                    "request": repeats.asked(draft.ask),
+                    "facts": logged(facts, draft.stock, seen.seq if seen else None, slot.profile_at),
+                    "promised": promises(policy.catalog.offers, decided),
                     "answer": decided,
                 }
             )
+        _count(decided)
         return decided
+
+    def contact_policy(self) -> ContactPolicy:
+        return self.policy.book.contact_policy
 
     def _profile(self, customer_id: str) -> tuple[ProfileNow | None, bool]:
         try:
             return self.store.read(customer_id), False
         except StoreDown:
             return None, True
+
+    def confirm(self, decision_id: str, now: float) -> dict[str, Any]:
+        """Whether a prepared outbound decision is still right. Raises Problem where there is nothing to confirm."""
+        self.signals.refresh()
+        return confirmed(self.outbound, self.log, self, decision_id, now)
 
     def record(self, decision_id: str) -> bytes | None:
         """The whole record of a decision; None where there is none."""
@@ -194,6 +223,7 @@ class Engine:
             if not isinstance(record, EventProblem)
             for accepted in accepted_by(record, self.log)
         ]
+        self.outbound.responded([record for record in parsed if not isinstance(record, EventProblem)], received_at)
         return self.intake.many([*parsed, *taken_up], received_at)[: len(parsed)]
 
     def _parsed(
@@ -206,73 +236,31 @@ class Engine:
 
     def respond(self, request: RespondRequest, now: float) -> dict[str, bool]:
         """Take in what a customer did with an offer. Raises Problem where no such offer was made."""
-        receipt = self.intake.one(responded(request, self.log, now), now)
+        event = responded(request, self.log, now)
+        self.outbound.responded([event], now)
+        receipt = self.intake.one(event, now)
         if receipt.problem is not None:
             raise bad_input(receipt.problem.field, receipt.problem.problem)
         return {"recorded": True, "duplicate": receipt.duplicate}
 
 
+def _explained(ask: Ask, decided: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The answer as it was asked for: with its trace, or without."""
+    if ask.explain:
+        return decided
+    return {name: value for name, value in decided.items() if name not in ("suppressed", "passed_over")}
+
+
+def _of_many(
+    entry: DecideRequest | Refused, answers: Iterator[tuple[DecideRequest, Mapping[str, Any] | Problem]]
+) -> Mapping[str, Any]:
+    """What stands for one entry of a batch: its answer, taken from the next of `answers`, or its error."""
+    if isinstance(entry, Refused):
+        return entry.body()
+    ask, decided = next(answers)
+    return Refused(ask.customer_id, decided).body() if isinstance(decided, Problem) else _explained(ask, decided)
+
+
 def _count(decided: Mapping[str, Any]) -> None:
     reasons = Counter(reason["code"] for each in decided["suppressed"] for reason in each["reasons"])
     counters.decided(decided["channel"], decided["fallback"], reasons)
-
-
-@dataclass(slots=True)
-class _Read(Mapping[str, Level]):
-    """Stock levels that remember which of them were looked at, for the record."""
-
-    _levels: Mapping[str, Level]
-    read: dict[str, Level | None]
-
-    def __init__(self, levels: Mapping[str, Level]):
-        self._levels, self.read = levels, {}
-
-    def get(self, product_id: str, default: Any = None) -> Any:
-        level = self.read[product_id] = self._levels.get(product_id)
-        return default if level is None else level
-
-    def __getitem__(self, product_id: str) -> Level:
-        return self._levels[product_id]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._levels)
-
-    def __len__(self) -> int:
-        return len(self._levels)
-
-
-def _asked(ask: Ask) -> dict[str, Any]:
-    return {
-        "customer_id": ask.customer_id,
-        "anonymous_id": ask.anonymous_id,
-        "channel": ask.channel,
-        "placement": ask.placement,
-        "limit": ask.limit,
-        "location_id": ask.location_id,
-        "product_id": ask.product_id,
-        "cart": list(ask.cart),
-        "preview": ask.preview,
-    }
-
-
-def _content(ask: Ask) -> str:
-    return hashlib.sha256(orjson.dumps(_asked(ask))).hexdigest()
-
-
-def _logged(facts: Facts, stock: Mapping[str, Level | None], seq: int | None, profile_at: int | None) -> dict[str, Any]:
-    return {
-        "now": facts.now,
-        "customer_id": facts.customer_id,
-        "channel": facts.channel,
-        "placement": facts.placement,
-        "limit": facts.limit,
-        "location_id": facts.location_id,
-        "market": facts.market,
-        "product_id": facts.product_id,
-        "cart": facts.cart,
-        "profile_seq": seq,
-        "profile_at": profile_at,
-        "profile_missing": facts.profile_missing,
-        "stock": {p: None if s is None else [s.quantity, s.occurred_at, s.message_id] for p, s in stock.items()},
-        "feeds": facts.feeds,
-    }

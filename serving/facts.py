@@ -12,6 +12,55 @@ from features.signals import Level
 
 
 @dataclass(frozen=True, slots=True)
+class Contact:
+    """A contact that was taken. `until` is when an unsent one is given back; None once it was handed to the sender."""
+
+    decision_id: str
+    channel: str
+    kinds: tuple[str, ...]
+    at: float
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissal:
+    """An offer that the customer waved away."""
+
+    message_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contacts:
+    """How often we have begun with this customer, and been waved away; read for outbound channels only."""
+
+    made: tuple[Contact, ...] = ()
+    dismissed: tuple[Dismissal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """An offer as another channel has shown it, with the terms that a customer would notice."""
+
+    offer_id: str
+    product_id: str | None
+    discount: float
+    valid_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """The decision that this one goes on with. `since` is when its offers were first decided."""
+
+    decision_id: str
+    since: float
+    offers: tuple[Promised, ...]
+
+    def promised(self, offer_id: str) -> Promised | None:
+        return next((each for each in self.offers if each.offer_id == offer_id), None)
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What one decision saw.
 
@@ -33,6 +82,9 @@ class Facts:
     profile_missing: bool = False
     stock: Mapping[str, Level] = field(default_factory=dict)
     feeds: Mapping[str, float | None] = field(default_factory=dict)
+    contacts: Contacts = Contacts()
+    carried: Carried | None = None
+    seed: str = ""
 
     @property
     def known(self) -> bool:

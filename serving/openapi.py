@@ -22,6 +22,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     answers.Decision,
     answers.DecisionBatch,
     answers.Recorded,
+    answers.Confirmed,
     answers.Received,
     answers.ProblemShown,
 )
@@ -62,6 +63,7 @@ def _paths() -> dict[str, Any]:
         "/decide_batch": _post("decide_batch", schemas.DecideBatchRequest, answers.DecisionBatch, _SERVER),
         "/respond": _post("respond", schemas.RespondRequest, answers.Recorded, _WRITE),
         "/decisions/{decision_id}": {"get": _decision()},
+        "/decisions/{decision_id}/confirm": {"post": _confirm()},
         "/metrics": {"get": _text("metrics", "Counters in Prometheus' text format")},
     }
     for name, kind in http_events.SINGLE.items():
@@ -98,6 +100,19 @@ def _decision() -> dict[str, Any]:
             "200": {"description": "The record", "content": {"application/json": {"schema": {"type": "object"}}}},
             "404": _json("No such decision", "ProblemShown", "application/problem+json"),
             **{status: said for status, said in _errors().items() if status in ("401", "503")},
+        },
+    }
+
+
+def _confirm() -> dict[str, Any]:
+    return {
+        **_decision(),
+        "operationId": "confirm",
+        "summary": "Whether a prepared outbound decision may be sent now",
+        "responses": {
+            "200": _json("Checked again", "Confirmed"),
+            "404": _json("No such decision", "ProblemShown", "application/problem+json"),
+            **_errors(),
         },
     }
 

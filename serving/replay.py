@@ -17,9 +17,10 @@ import orjson
 from features.profiles import Profile
 from features.signals import Level
 from features.workspace import Workspace
+from serving import contact
 from serving.decide import ENGINE_VERSION, Policy, answer, decide
 from serving.decision_log import records
-from serving.facts import Facts
+from serving.facts import Carried, Facts, Promised
 from serving.scoring import Models, load_version
 from serving.versions import kept_catalog, kept_rulebook
 
@@ -66,7 +67,16 @@ def facts_of(record: Mapping[str, Any]) -> Facts:
         profile_missing=seen["profile_missing"],
         stock={product_id: Level(*level) for product_id, level in seen["stock"].items() if level is not None},
         feeds=seen["feeds"],
+        contacts=contact.from_json(seen.get("contacts", ((), ()))),
+        carried=_carried(seen.get("carried")),
+        seed=seen.get("seed", record["decision_id"]),
     )
+
+
+def _carried(seen: Mapping[str, Any] | None) -> Carried | None:
+    if seen is None:
+        return None
+    return Carried(seen["decision_id"], seen["since"], tuple(Promised(**each) for each in seen["offers"]))
 
 
 def policies(workspace: Workspace) -> Callable[[Mapping[str, Any]], Policy]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr
 
 from features import checked_yaml
-from features.vocabulary import KEEP_DAYS, OFFER_KINDS
+from features.vocabulary import KEEP_DAYS, OFFER_KINDS, OUTBOUND
 
 Days = Annotated[float, Field(ge=0, le=KEEP_DAYS)]
 OfferKind = Annotated[str, checked_yaml.OneOf(OFFER_KINDS)]
@@ -58,6 +58,48 @@ class Signal(checked_yaml.Checked):
     on_stale: Literal["suppress", "allow", "degrade"] = "suppress"
 
 
+class ContactLimit(checked_yaml.Checked):
+    """At most so many contacts in so many days: of one channel, of one offer kind, of both, or of all together."""
+
+    channel: Annotated[str, checked_yaml.OneOf(sorted(OUTBOUND))] | None = None
+    kind: OfferKind | None = None
+    at_most: int = Field(ge=0)
+    days: Annotated[float, Field(gt=0, le=KEEP_DAYS)]
+
+
+class Quiet(checked_yaml.Checked):
+    """So many dismissals within so many days, and we do not begin for `quiet_days` after the last of them."""
+
+    dismissals: int = Field(3, ge=1)
+    within_days: Annotated[float, Field(gt=0, le=KEEP_DAYS)] = 30.0
+    quiet_days: Days = 14.0
+
+
+class ContactPolicy(checked_yaml.Checked):
+    """How often we may begin, and for how long a decision that is not sent yet holds its contact."""
+
+    limits: tuple[ContactLimit, ...] = (
+        ContactLimit(channel="email", at_most=2, days=7),
+        ContactLimit(channel="sms", at_most=1, days=7),
+        ContactLimit(channel="push", at_most=3, days=7),
+        ContactLimit(at_most=3, days=7),
+    )
+    quiet_after: Quiet | None = Quiet()
+    reserved_minutes: float = Field(60.0, gt=0, le=10_080)
+
+    @property
+    def longest_days(self) -> float:
+        """How far back contacts and dismissals count at all."""
+        quiet = self.quiet_after
+        return max([limit.days for limit in self.limits] + ([quiet.within_days + quiet.quiet_days] if quiet else [0.0]))
+
+
+class Continuity(checked_yaml.Checked):
+    """For how long another channel goes on with the offers that one has shown; 0: it decides anew."""
+
+    minutes: float = Field(30.0, ge=0, le=10_080)
+
+
 class Weight(checked_yaml.Checked):
     """What the moment is worth for one offer kind: base + churn × the customer's churn risk."""
 
@@ -88,6 +130,8 @@ class Rulebook(checked_yaml.Checked):
     open_return: OpenReturn = OpenReturn()
     stock: Stock = Stock()
     signals: dict[Annotated[str, checked_yaml.OneOf(("profile", "stock"))], Signal] = Field(default_factory=_signals)
+    contact_policy: ContactPolicy = ContactPolicy()
+    continuity: Continuity = Continuity()
     arbitration: Arbitration = Arbitration()
     _content: bytes = PrivateAttr(b"")
 

@@ -15,6 +15,7 @@ from features.catalog import Catalog
 from features.eligibility import meets
 from features.profiles import FIRST, LAST, LAST_ID, RETURN_ID, RETURNED, TRIPS
 from features.vocabulary import DAY_S, OUTBOUND, PLACEMENTS, Offer, Product
+from serving.continuity import carried_first
 from serving.facts import Facts, later, moment
 from serving.rulebook import Rulebook, Window
 
@@ -32,7 +33,7 @@ class Reason:
     observed: Any
     limit: Any
     retry_after: float | None = None
-    evidence: str | None = None
+    evidence: str | tuple[str, ...] | None = None
     product_id: str | None = None
 
 
@@ -61,7 +62,8 @@ class Case:
         return self.catalog.sizes_of(product.parent_id or "")
 
     def products_by_affinity(self, offer: Offer) -> Iterable[str]:
-        return self.affinity.best_products(offer)
+        """The offer's products, best first; before them the one that another channel has shown it with."""
+        return carried_first(self.facts.carried, offer, self.affinity.best_products(offer))
 
 
 OfferRule = Callable[[Case, Offer], Iterable[Reason]]

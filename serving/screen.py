@@ -11,7 +11,11 @@ from dataclasses import dataclass
 
 from features.vocabulary import Offer
 from serving import rules
+from serving.contact_rules import contact_limit, terms
 from serving.rules import Case, Reason
+
+OFFER_RULES = (*rules.OFFER_RULES, (None, terms))
+MOMENT_RULES = (*rules.MOMENT_RULES, contact_limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,13 @@ class _Shared:
     def __init__(self, case: Case):
         self._case = case
         self._seen: dict[tuple[str, str], tuple[Reason, ...]] = {}
-        self._moment: dict[tuple[bool, bool], tuple[Reason, ...]] = {}
+        self._moment: dict[tuple[bool, bool, str], tuple[Reason, ...]] = {}
 
     def of_moment(self, offer: Offer) -> tuple[Reason, ...]:
-        key = (self._case.has_products(offer), offer.eligibility is None)
+        key = (self._case.has_products(offer), offer.eligibility is None, offer.kind)
         found = self._moment.get(key)
         if found is None:
-            found = self._moment[key] = _applied(rules.MOMENT_RULES, self._case, offer)
+            found = self._moment[key] = _applied(MOMENT_RULES, self._case, offer)
         return found
 
     def of_product(self, offer: Offer, product_id: str) -> tuple[Reason, ...]:
@@ -68,7 +72,7 @@ class _Shared:
 
 
 def _screened(case: Case, offer: Offer, shared: _Shared) -> Screened:
-    asked = [rule for field, rule in rules.OFFER_RULES if field is None or getattr(offer, field)]
+    asked = [rule for field, rule in OFFER_RULES if field is None or getattr(offer, field)]
     reasons = (*_applied(asked, case, offer), *shared.of_moment(offer))
     passed_over: list[tuple[str, tuple[Reason, ...]]] = []
     chosen: str | None = None

@@ -24,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from features.sentences import FileProblem
+from features.vocabulary import OUTBOUND
 from features.workspace import PROJECT, Workspace, open_workspace
 
 
@@ -96,7 +97,7 @@ class Endpoints:
         """The next best offers for one customer, in one channel and placement, now."""
         if isinstance(request, Problem):
             return request.response()
-        if request.request_id is not None:  # writes to the database, which it may have to wait for
+        if request.request_id is not None or request.channel in OUTBOUND:  # may have to wait for the database
             return await self._on_thread("decide", lambda engine: engine.decide, request)
         started = time.perf_counter()
         try:
