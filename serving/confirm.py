@@ -28,7 +28,7 @@ def confirmed(outbound: Outbound, log: DecisionLog, desk: Desk, decision_id: str
     if held is not None and held.until is None:
         return _against([_sent(held.at, decision_id, offer["offer_id"]) for offer in record["answer"]["offers"]])
     customer_id, ask = desk.customer_now(record["answer"]["customer_id"]), _question(record)
-    carried = carried_by(record)
+    carried = carried_by(record, now)
 
     def check(others: Contacts) -> list[dict[str, Any]]:
         decision = desk.draft(ask, customer_id, now, others, carried).decision

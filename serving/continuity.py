@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from features.vocabulary import Offer
-from serving.facts import Carried, Promised
+from serving.facts import Carried, Facts, Promised
 
 
 def promises(offers: Mapping[str, Offer], answer: Mapping[str, Any]) -> list[list[Any]]:
@@ -22,13 +22,17 @@ def promises(offers: Mapping[str, Offer], answer: Mapping[str, Any]) -> list[lis
     return found
 
 
-def carried_by(record: Mapping[str, Any]) -> Carried:
-    """What a later decision goes on with from this record's."""
-    before = record["facts"].get("carried")
-    kept = {each["offer_id"] for each in record["answer"]["offers"]}
-    since = before["since"] if before and kept & {each["offer_id"] for each in before["offers"]} else None
-    offers = tuple(Promised(*each) for each in record.get("promised", ()))
-    return Carried(record["decision_id"], record["facts"]["now"] if since is None else since, offers)
+def carried_by(record: Mapping[str, Any], since: float) -> Carried:
+    """What a later decision goes on with from this record's, whose offers count as decided at `since`."""
+    return Carried(record["decision_id"], since, tuple(Promised(*each) for each in record.get("promised", ())))
+
+
+def since(facts: Facts, answer: Mapping[str, Any]) -> float:
+    """When the offers of an answer were first decided: with those that it goes on with, if it shows any of them."""
+    carried = facts.carried
+    if carried is None or not any(carried.promised(offer["offer_id"]) for offer in answer["offers"]):
+        return facts.now
+    return carried.since
 
 
 def carried_first(carried: Carried | None, offer: Offer, products: Iterable[str]) -> Iterable[str]:

@@ -24,13 +24,14 @@ from features.vocabulary import ANONYMOUS, ONLINE, OUTBOUND
 from features.workspace import Workspace
 from serving import counters, repeats, rulebook, schemas
 from serving.confirm import confirmed
-from serving.continuity import promises
+from serving.continuity import carried_by, promises, since
 from serving.decide import ENGINE_VERSION, Policy, answer, decide
 from serving.decision_log import DecisionLog
 from serving.draft import Draft, Read, logged
 from serving.facts import Carried, Contacts, Facts
+from serving.last_decisions import Last, LastDecisions
 from serving.outbound import Outbound
-from serving.problems import Problem, bad_input
+from serving.problems import Problem, bad_input, shown
 from serving.question import Ask
 from serving.responses import accepted_by, responded
 from serving.rulebook import ContactPolicy
@@ -50,6 +51,7 @@ class Engine:
         self.signals = Signals(self.database)
         self.log = DecisionLog(workspace.decisions)
         self.intake = Intake(self.database, store, policy.catalog)
+        self.last = LastDecisions(workspace.continuity, workspace.secret())
         self.outbound = Outbound(self.database, self.log, self)
         self._hash = segment.hasher(workspace.secret())
 
@@ -66,6 +68,7 @@ class Engine:
     def close(self) -> None:
         self.signals.close()
         self.log.close()
+        self.last.close()
 
     def ready(self) -> bool:
         """Whether profiles can be read."""
@@ -134,6 +137,7 @@ class Engine:
     ) -> Draft:
         """Decide, over everything that is known now; nothing is logged, and nobody is told yet."""
         policy = self.policy
+        carried = carried or self._carried(ask, customer_id, now, policy.book.continuity.minutes * 60)
         seen, missing = self._profile(customer_id)
         location_id = ask.location_id or (None if ask.channel == "store" else ONLINE)
         location = policy.catalog.locations.get(location_id or "")
@@ -184,8 +188,24 @@ class Engine:
                     "answer": decided,
                 }
             )
+        if decided["offers"] and not draft.ask.preview:
+            last = Last(slot.decision_id, facts.channel, facts.now, since(facts, decided))
+            self.last.note(facts.customer_id or "", last)
         _count(decided)
         return decided
+
+    def _carried(self, ask: Ask, customer_id: str, now: float, within_s: float) -> Carried | None:
+        """What this decision goes on with: what the caller names, else what another channel has just shown."""
+        if ask.continue_from is not None:
+            record = self.log.find(ask.continue_from)
+            owner = record["answer"]["customer_id"] if record else ""
+            if record is None or customer_id not in (owner, self.customer_now(owner)):
+                said = f"{shown(ask.continue_from)} is no decision of this customer; expected the `decision_id` of one"
+                raise bad_input("continue_from", said)
+            return carried_by(record, now)
+        last = self.last.elsewhere(customer_id, ask.channel, now, within_s) if within_s else None
+        record = self.log.find(last.decision_id) if last else None
+        return None if last is None or record is None else carried_by(record, last.since)
 
     def contact_policy(self) -> ContactPolicy:
         return self.policy.book.contact_policy
