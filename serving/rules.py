@@ -62,7 +62,6 @@ class Case:
         return self.catalog.sizes_of(product.parent_id or "")
 
     def products_by_affinity(self, offer: Offer) -> Iterable[str]:
-        """The offer's products, best first; before them the one that another channel has shown it with."""
         return carried_first(self.facts.carried, offer, self.affinity.best_products(offer))
 
 
@@ -241,9 +240,8 @@ def stock(case: Case, offer: Offer, product: Product) -> Iterable[Reason]:
     if level is None:
         yield Reason("stock_unknown", "stock", None, case.book.stock.minimum, None, location_id, product_id)
     elif level.quantity < case.book.stock.minimum:
-        yield Reason(
-            "out_of_stock", "stock", level.quantity, case.book.stock.minimum, None, level.message_id, product_id
-        )
+        told = (level.quantity, case.book.stock.minimum, None, level.message_id, product_id)
+        yield Reason("out_of_stock", "stock", *told)
 
 
 def in_cart(case: Case, offer: Offer, product: Product) -> Iterable[Reason]:

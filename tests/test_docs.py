@@ -153,6 +153,8 @@ ANSWERS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "field of a reason": (answers.ReasonShown,),
     "field of the batch's answer": (answers.DecisionBatch, answers.RefusedCustomer),
     "field of the response's answer": (answers.Recorded,),
+    "field of the confirmation": (answers.Confirmed,),
+    "field of a reason now": (answers.ReasonNow,),
     "field of the events' answer": (answers.Received,),
     "field of a rejected message": (answers.RejectedMessage,),
     "field of an error": (answers.ProblemShown,),
@@ -229,8 +231,8 @@ def test_the_examples_of_requests_are_taken() -> None:
 
 
 def test_the_examples_of_answers_fit_their_models() -> None:
-    decision, recorded, problem = blocks("http", "json")
-    for model, text in ((answers.Decision, decision), (answers.Recorded, recorded), (answers.ProblemShown, problem)):
+    models = (answers.Decision, answers.Confirmed, answers.Recorded, answers.ProblemShown)
+    for model, text in zip(models, blocks("http", "json"), strict=True):
         content = orjson.loads(text)
         assert set(model.model_validate(content, strict=True).model_dump()) == set(content)
 
