@@ -98,6 +98,10 @@ class Intake:
         self._level(sorted(batch.open.keys() | batch.repeated), sorted(batch.shelves))
         return receipts
 
+    def use(self, catalog: Catalog) -> None:
+        """From now on events are completed from this catalog."""
+        self._catalog = catalog
+
     def one(self, record: Mapping[str, Any], known_at: float) -> Receipt:
         return self.many([record], known_at)[0]
 

@@ -14,8 +14,9 @@ from features.vocabulary import OUTBOUND
 from serving.continuity import carried_by
 from serving.decide import Decision, reason_told
 from serving.decision_log import DecisionLog
+from serving.desk import Desk
 from serving.facts import Contacts, moment
-from serving.outbound import Desk, Outbound
+from serving.outbound import Outbound
 from serving.problems import bad_input, not_found, shown
 from serving.question import Question
 from serving.rules import Reason

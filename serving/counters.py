@@ -15,7 +15,7 @@ from functools import cache
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-__all__ = ["CONTENT_TYPE_LATEST", "answered", "decided", "received", "rendered"]
+__all__ = ["CONTENT_TYPE_LATEST", "answered", "decided", "policy", "received", "rendered"]
 
 _OWN = CollectorRegistry()
 _DECISIONS = Counter("onestory_decisions", "Decisions made.", ["channel", "fallback"], registry=_OWN)
@@ -29,6 +29,8 @@ _SECONDS = Histogram(
     registry=_OWN,
 )
 
+
+_POLICIES = Counter("onestory_policy_changes", "Changed policies.", ["outcome"], registry=_OWN)
 
 # Looking up a child by its labels costs more than counting; the labels' values are closed lists.
 _decisions = cache(_DECISIONS.labels)
@@ -48,6 +50,11 @@ def received(outcome: str, count: int = 1) -> None:
     """Messages that were `stored`, a `duplicate`, or `rejected`."""
     if count:
         _events(outcome).inc(count)
+
+
+def policy(outcome: str) -> None:
+    """A changed rulebook, catalog or model was `swapped` in by this worker, or `refused`."""
+    _POLICIES.labels(outcome).inc()
 
 
 def answered(call: str, seconds: float) -> None:

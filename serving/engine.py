@@ -1,43 +1,42 @@
-"""Gathers what `decide` needs, calls it, and logs: for one customer, for a batch, for an audience.
+"""Answers questions and takes events in: for one customer, for a batch, for an audience.
 
-The engine is the composition of one worker: database, Feast, signals, policy and decision log. It adds
-no rule of its own. Time is an argument of every call.
+The engine is the composition of one worker: database, Feast, signals, policy and decision log. It adds no rule of
+its own; how one decision is made and logged is the business of `desk`. Time is an argument of every call.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from features import database, identity, segment
-from features.catalog import load_catalog
+from features import database, segment
 from features.events import EventProblem
 from features.intake import Intake, Receipt
+from features.sentences import FileProblem
 from features.signals import Signals
-from features.store import ProfileNow, ProfileStore, StoreDown
-from features.vocabulary import ANONYMOUS, ONLINE, OUTBOUND
+from features.store import ProfileStore, StoreDown
+from features.vocabulary import OUTBOUND
 from features.workspace import Workspace
-from serving import counters, repeats, rulebook, schemas
+from serving import counters, repeats, schemas
+from serving.caretaker import Caretaker
 from serving.confirm import confirmed
-from serving.continuity import carried_by, promises, since
-from serving.decide import ENGINE_VERSION, Policy, answer, decide
+from serving.decide import Policy
 from serving.decision_log import DecisionLog
-from serving.draft import Draft, Read, logged
-from serving.facts import Carried, Contacts, Facts
-from serving.last_decisions import Last, LastDecisions
+from serving.desk import Desk
+from serving.facts import Contacts
+from serving.last_decisions import LastDecisions
 from serving.outbound import Outbound
-from serving.problems import Problem, bad_input, shown
+from serving.problems import Problem, bad_input
 from serving.question import Ask
+from serving.replay import policies
 from serving.responses import accepted_by, responded
-from serving.rulebook import ContactPolicy
+from serving.retention import prune_days, prune_rows
 from serving.schemas import DecideBatchRequest, DecideRequest, Refused, RespondRequest
-from serving.scoring import load_models
-from serving.versions import keep
+from serving.swap import Swap, looks, open_policy
+from serving.versions import at_work, keep, note_at_work
 
 _NO_CONTACTS = Contacts()
 
@@ -46,26 +45,48 @@ class Engine:
     """One worker's way to decide. Open it with `Engine.open(workspace)`, end it with `close`."""
 
     def __init__(self, workspace: Workspace, store: ProfileStore, policy: Policy):
-        self.workspace, self.store, self.policy = workspace, store, policy
+        self.workspace, self.store = workspace, store
         self.database = database.connect(workspace)
         self.signals = Signals(self.database)
         self.log = DecisionLog(workspace.decisions)
         self.intake = Intake(self.database, store, policy.catalog)
         self.last = LastDecisions(workspace.continuity, workspace.secret())
-        self.outbound = Outbound(self.database, self.log, self)
+        self.desk = Desk(self.database, store, self.signals, self.log, self.last, policy)
+        self.outbound = Outbound(self.database, self.log, self.desk)
+        self._caretaker: Caretaker | None = None
+        self._looked = looks(workspace)
         self._hash = segment.hasher(workspace.secret())
 
     @classmethod
     def open(cls, workspace: Workspace) -> Engine:
         """The engine over `workspace`, its files checked and its online store level with the event log."""
-        catalog = load_catalog(workspace)
-        policy = Policy(catalog, rulebook.load(workspace.file("rulebook.yaml")), load_models(workspace))
-        keep(workspace, policy)
+        before = looks(workspace)
+        policy = _opened(workspace)
         engine = cls(workspace, ProfileStore(workspace), policy)
         engine.intake.level_all()
+        engine._looked = before
         return engine
 
+    def attend(self, retention_days: int, clock: Callable[[], float]) -> None:
+        """Look after this worker from now on: changed files and promoted models are taken up, what is past goes."""
+        swap = Swap(self.workspace, self.desk.policy, self._looked, self.use, _said)
+
+        def prune() -> None:
+            prune_days(self.workspace.decisions, clock(), retention_days)
+            prune_rows(self.database, clock())
+
+        self._caretaker = Caretaker(swap.look, prune)
+
+    def use(self, policy: Policy) -> None:
+        """Decide by `policy` from the next decision on."""
+        keep(self.workspace, policy)
+        note_at_work(self.workspace, policy)
+        self.intake.use(policy.catalog)
+        self.desk.policy = policy
+
     def close(self) -> None:
+        if self._caretaker is not None:
+            self._caretaker.stop()
         self.signals.close()
         self.log.close()
         self.last.close()
@@ -102,7 +123,7 @@ class Engine:
         """The answer to each question in their order, or its Problem; those of outbound channels share transactions."""
         self.signals.refresh()
         if asks and asks[0].channel in OUTBOUND:  # many questions are of one channel
-            yield from self.outbound.decide([(ask, self._customer(ask)) for ask in asks], now)
+            yield from self.outbound.decide([(ask, self.desk.customer(ask)) for ask in asks], now)
             return
         for ask in asks:
             try:
@@ -110,116 +131,22 @@ class Engine:
             except Problem as problem:
                 yield problem
 
-    def _customer(self, ask: Ask) -> str:
-        return ask.customer_id if ask.customer_id is not None else self.customer_now(f"{ANONYMOUS}{ask.anonymous_id}")
-
-    def customer_now(self, customer_id: str) -> str:
-        """Who the customer of that id is now: an anonymous one may have logged in since."""
-        if not customer_id.startswith(ANONYMOUS):
-            return customer_id
-        with database.reading(self.database) as connection:
-            return identity.customer_of(connection, None, customer_id.removeprefix(ANONYMOUS)) or customer_id
-
     def _inbound(self, ask: Ask, now: float) -> Mapping[str, Any]:
-        customer_id = self._customer(ask)
+        customer_id = self.desk.customer(ask)
         if ask.request_id is None:
-            return self.told(self.draft(ask, customer_id, now))
+            return self.desk.told(self.desk.draft(ask, customer_id, now))
         with database.transaction(self.database) as connection:  # two callers at once agree
             known = repeats.answered(connection, self.log, ask, customer_id, now)
             if known is not None:
                 return known
-            decided = self.told(self.draft(ask, customer_id, now))
+            decided = self.desk.told(self.desk.draft(ask, customer_id, now))
             repeats.remember(connection, ask, customer_id, now, decided["decision_id"])
             return decided
-
-    def draft(
-        self, ask: Ask, customer_id: str, now: float, contacts: Contacts = _NO_CONTACTS, carried: Carried | None = None
-    ) -> Draft:
-        """Decide, over everything that is known now; nothing is logged, and nobody is told yet."""
-        policy = self.policy
-        carried = carried or self._carried(ask, customer_id, now, policy.book.continuity.minutes * 60)
-        seen, missing = self._profile(customer_id)
-        location_id = ask.location_id or (None if ask.channel == "store" else ONLINE)
-        location = policy.catalog.locations.get(location_id or "")
-        stock = Read(self.signals.stock_at(location_id) if location_id else {})
-        facts = Facts(
-            decision_id="",
-            now=now,
-            customer_id=customer_id,
-            channel=ask.channel,
-            placement=ask.placement,
-            limit=ask.limit,
-            location_id=location_id,
-            market=location.market if location else None,
-            product_id=ask.product_id,
-            cart=tuple(ask.cart),
-            profile=seen.profile if seen else None,
-            profile_missing=missing,
-            stock=stock,
-            feeds={
-                "profile": self.signals.last_at("profile"),
-                "stock": self.signals.last_at("stock", location_id) if location_id else None,
-            },
-            contacts=contacts,
-            carried=carried,
-            seed=secrets.token_hex(8),
-        )
-        return Draft(ask, decide(facts, policy), stock.read, seen)
-
-    def told(self, draft: Draft) -> dict[str, Any]:
-        """The answer of a decision, which is logged by then."""
-        decision, seen = draft.decision, draft.seen
-        facts, policy = decision.facts, decision.policy
-        profile = None
-        if seen is not None:
-            content = {"state": seen.profile.state, "items": seen.profile.items}
-            profile = (facts.customer_id or "", seen.seq, content)
-        with self.log.slot(facts.now, profile) as slot:
-            facts = replace(facts, decision_id=slot.decision_id)
-            decided = answer(replace(decision, facts=facts))
-            slot.write(
-                {
-                    "decision_id": slot.decision_id,
-                    "engine": ENGINE_VERSION,
-                    "versions": policy.versions,
-                    "request": repeats.asked(draft.ask),
-                    "facts": logged(facts, draft.stock, seen.seq if seen else None, slot.profile_at),
-                    "promised": promises(policy.catalog.offers, decided),
-                    "answer": decided,
-                }
-            )
-        if decided["offers"] and not draft.ask.preview:
-            last = Last(slot.decision_id, facts.channel, facts.now, since(facts, decided))
-            self.last.note(facts.customer_id or "", last)
-        _count(decided)
-        return decided
-
-    def _carried(self, ask: Ask, customer_id: str, now: float, within_s: float) -> Carried | None:
-        """What this decision goes on with: what the caller names, else what another channel has just shown."""
-        if ask.continue_from is not None:
-            record = self.log.find(ask.continue_from)
-            owner = record["answer"]["customer_id"] if record else ""
-            if record is None or customer_id not in (owner, self.customer_now(owner)):
-                said = f"{shown(ask.continue_from)} is no decision of this customer; expected the `decision_id` of one"
-                raise bad_input("continue_from", said)
-            return carried_by(record, now)
-        last = self.last.elsewhere(customer_id, ask.channel, now, within_s) if within_s else None
-        record = self.log.find(last.decision_id) if last else None
-        return None if last is None or record is None else carried_by(record, last.since)
-
-    def contact_policy(self) -> ContactPolicy:
-        return self.policy.book.contact_policy
-
-    def _profile(self, customer_id: str) -> tuple[ProfileNow | None, bool]:
-        try:
-            return self.store.read(customer_id), False
-        except StoreDown:
-            return None, True
 
     def confirm(self, decision_id: str, now: float) -> dict[str, Any]:
         """Whether a prepared outbound decision is still right. Raises Problem where there is nothing to confirm."""
         self.signals.refresh()
-        return confirmed(self.outbound, self.log, self, decision_id, now)
+        return confirmed(self.outbound, self.log, self.desk, decision_id, now)
 
     def record(self, decision_id: str) -> bytes | None:
         """The whole record of a decision; None where there is none."""
@@ -264,6 +191,21 @@ class Engine:
         return {"recorded": True, "duplicate": receipt.duplicate}
 
 
+def _opened(workspace: Workspace) -> Policy:
+    """The policy of the workspace's files; a worker that starts while they are broken takes the last sound one."""
+    try:
+        policy = open_policy(workspace)
+    except (FileProblem, FileNotFoundError) as problem:
+        sound = at_work(workspace)
+        if sound is None:
+            raise
+        _said(f"the files are broken, the last sound ones stay: {problem}", False)
+        return policies(workspace)(sound)
+    keep(workspace, policy)
+    note_at_work(workspace, policy)
+    return policy
+
+
 def _explained(ask: Ask, decided: Mapping[str, Any]) -> Mapping[str, Any]:
     """The answer as it was asked for: with its trace, or without."""
     if ask.explain:
@@ -281,6 +223,8 @@ def _of_many(
     return Refused(ask.customer_id, decided).body() if isinstance(decided, Problem) else _explained(ask, decided)
 
 
-def _count(decided: Mapping[str, Any]) -> None:
-    reasons = Counter(reason["code"] for each in decided["suppressed"] for reason in each["reasons"])
-    counters.decided(decided["channel"], decided["fallback"], reasons)
+def _said(sentence: str, swapped: bool) -> None:
+    """Told on stderr, and counted."""
+    counters.policy("swapped" if swapped else "refused")
+    sys.stderr.write(f"policy: {sentence}\n")
+    sys.stderr.flush()

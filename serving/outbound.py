@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,35 +22,16 @@ from features import database
 from features.vocabulary import OUTBOUND
 from serving import repeats, reservations
 from serving.decision_log import DecisionLog
-from serving.facts import Carried, Contact, Contacts, Dismissal, later
+from serving.desk import Desk
+from serving.draft import Draft
+from serving.facts import Contact, Contacts, Dismissal, later
 from serving.problems import Problem
 from serving.question import Ask
-from serving.rulebook import ContactPolicy
 
 AT_ONCE = 100
 """Customers to a transaction: few enough that events of other callers wait for some tens of milliseconds only."""
 
 Answer = Mapping[str, Any]
-
-
-class Draft(Protocol):
-    """A decision that is made and not told yet."""
-
-    @property
-    def contacts(self) -> Contacts: ...
-    @property
-    def kinds(self) -> tuple[str, ...]: ...
-
-
-class Desk(Protocol):
-    """The part of the engine that makes decisions and logs them."""
-
-    def draft(
-        self, ask: Ask, customer_id: str, now: float, contacts: Contacts, carried: Carried | None = None
-    ) -> Any: ...
-    def told(self, draft: Any) -> dict[str, Any]: ...
-    def customer_now(self, customer_id: str) -> str: ...
-    def contact_policy(self) -> ContactPolicy: ...
 
 
 class Outbound:
@@ -88,8 +69,7 @@ class Outbound:
 
     def _drafted(self, ask: Ask, customer_id: str, now: float, contacts: Contacts) -> Draft | Problem:
         try:
-            draft: Draft = self._desk.draft(ask, customer_id, now, contacts)
-            return draft
+            return self._desk.draft(ask, customer_id, now, contacts)
         except Problem as problem:
             return problem
 
@@ -156,11 +136,11 @@ class Outbound:
 
     def contact(self, decision_id: str, channel: str, kinds: Sequence[str], now: float) -> Contact:
         """A contact taken now, to be given back by time."""
-        until = later(now, self._desk.contact_policy().reserved_minutes * 60)
+        until = later(now, self._desk.policy.book.contact_policy.reserved_minutes * 60)
         return Contact(decision_id, channel, tuple(sorted(set(kinds))), now, until)
 
     def _contacts(self, connection: sa.Connection, customers: set[str], now: float) -> dict[str, Contacts]:
-        return reservations.contacts_of(connection, customers, now, self._desk.contact_policy().longest_days)
+        return reservations.contacts_of(connection, customers, now, self._desk.policy.book.contact_policy.longest_days)
 
     # ------------------------------------------------------------------------------------ responses
 

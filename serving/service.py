@@ -196,7 +196,9 @@ def _open_engine() -> DecisionEngine:
     from serving.engine import Engine  # brings Feast along, which takes seconds: only a worker needs it
 
     end_with_parent()
-    return Engine.open(WORKSPACE)
+    engine = Engine.open(WORKSPACE)
+    engine.attend(Settings.read().retention_days, time.time)
+    return engine
 
 
 def _check_files() -> None:
