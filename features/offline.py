@@ -32,6 +32,7 @@ from features import (
     last_seen,
     orders,
     profiles,
+    reactions,
     returns,
     steps,
 )
@@ -62,7 +63,7 @@ SCHEMAS = {
 
 _MAKERS = (
     *(profiles, corrections, steps, decay, entries, history, last_seen),
-    *(returns, orders, cart, browsing, care, consent, habits),
+    *(returns, orders, cart, browsing, care, consent, habits, reactions),
 )
 """The modules that say what is in a part."""
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -19,7 +18,7 @@ from features import database, identity, segment
 from features.catalog import load_catalog
 from features.events import EventProblem
 from features.intake import Intake, Receipt
-from features.signals import Level, Signals
+from features.signals import Signals
 from features.store import ProfileNow, ProfileStore, StoreDown
 from features.vocabulary import DAY_S, ONLINE
 from features.workspace import Workspace
@@ -32,6 +31,7 @@ from serving.question import Question
 from serving.responses import accepted_by, responded
 from serving.schemas import DecideBatchRequest, DecideRequest, Refused, RespondRequest
 from serving.scoring import load_models
+from serving.shelves import Shelf, Shops
 from serving.versions import keep
 
 Ask = DecideRequest | Question
@@ -129,7 +129,8 @@ class Engine:
         seen, missing = self._profile(customer_id)
         location_id = ask.location_id or (None if ask.channel == "store" else ONLINE)
         location = self.policy.catalog.locations.get(location_id or "")
-        stock = _Read(self.signals.stock_at(location_id) if location_id else {})
+        stock = Shelf(self.signals.stock_at(location_id) if location_id else {})
+        shops = Shops(self.signals)
         feeds = {
             "profile": self.signals.last_at("profile"),
             "stock": self.signals.last_at("stock", location_id) if location_id else None,
@@ -151,6 +152,8 @@ class Engine:
                 profile_missing=missing,
                 stock=stock,
                 feeds=feeds,
+                shops=shops,
+                used={offer_id: self.signals.used(offer_id, now) for offer_id in self.policy.catalog.budgeted},
             )
             decided = answer(decide(facts, self.policy))
             _count(decided)
@@ -160,7 +163,7 @@ class Engine:
                     "engine": ENGINE_VERSION,
                     "versions": self.policy.versions,
                     "request": _asked(ask),
-                    "facts": _logged(facts, stock.read, seen.seq if seen else None, slot.profile_at),
+                    "facts": _logged(facts, stock, shops, seen.seq if seen else None, slot.profile_at),
                     "answer": decided,
                 }
             )
@@ -217,30 +220,6 @@ def _count(decided: Mapping[str, Any]) -> None:
     counters.decided(decided["channel"], decided["fallback"], reasons)
 
 
-@dataclass(slots=True)
-class _Read(Mapping[str, Level]):
-    """Stock levels that remember which of them were looked at, for the record."""
-
-    _levels: Mapping[str, Level]
-    read: dict[str, Level | None]
-
-    def __init__(self, levels: Mapping[str, Level]):
-        self._levels, self.read = levels, {}
-
-    def get(self, product_id: str, default: Any = None) -> Any:
-        level = self.read[product_id] = self._levels.get(product_id)
-        return default if level is None else level
-
-    def __getitem__(self, product_id: str) -> Level:
-        return self._levels[product_id]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._levels)
-
-    def __len__(self) -> int:
-        return len(self._levels)
-
-
 def _asked(ask: Ask) -> dict[str, Any]:
     return {
         "customer_id": ask.customer_id,
@@ -259,7 +238,7 @@ def _content(ask: Ask) -> str:
     return hashlib.sha256(orjson.dumps(_asked(ask))).hexdigest()
 
 
-def _logged(facts: Facts, stock: Mapping[str, Level | None], seq: int | None, profile_at: int | None) -> dict[str, Any]:
+def _logged(facts: Facts, stock: Shelf, shops: Shops, seq: int | None, profile_at: int | None) -> dict[str, Any]:
     return {
         "now": facts.now,
         "customer_id": facts.customer_id,
@@ -273,6 +252,8 @@ def _logged(facts: Facts, stock: Mapping[str, Level | None], seq: int | None, pr
         "profile_seq": seq,
         "profile_at": profile_at,
         "profile_missing": facts.profile_missing,
-        "stock": {p: None if s is None else [s.quantity, s.occurred_at, s.message_id] for p, s in stock.items()},
+        "stock": stock.logged(),
         "feeds": facts.feeds,
+        "shops": shops.logged(),
+        "used": facts.used,
     }

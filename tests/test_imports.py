@@ -18,7 +18,10 @@ PURE = (
     "features/decay.py",
     "features/entries.py",
     "features/corrections.py",
-    *(f"features/{name}.py" for name in ("returns", "orders", "cart", "browsing", "care", "consent", "habits")),
+    *(
+        f"features/{name}.py"
+        for name in ("returns", "orders", "cart", "browsing", "care", "consent", "habits", "reactions")
+    ),
     "features/steps.py",
     "features/profiles.py",
     "features/affinity.py",
