@@ -181,13 +181,14 @@ def read_offers(name: str, content: bytes) -> tuple[dict[str, Offer], dict[str, 
         if entry.offer_id in found:
             text = f"offer `{entry.offer_id}` is given twice; first in line {first}"
             problems.append(document.problem(("offers", index, "offer_id"), text))
-        found[entry.offer_id] = _offer(entry)
+        found[entry.offer_id] = offer_of(entry)
     if problems:
         raise FileProblem(problems)
     return dict(sorted(found.items())), lines
 
 
-def _offer(entry: OfferEntry) -> Offer:
+def offer_of(entry: OfferEntry) -> Offer:
+    """The offer that a checked entry describes."""
     return Offer(
         offer_id=entry.offer_id,
         kind=entry.kind,
