@@ -46,15 +46,25 @@ def checked_body(name: str, body: Mapping[str, Any], at: str = "properties") -> 
 
 def completed(name: str, body: Body, catalog: _Catalog) -> Body:
     """`body` with what the catalog knows of its products or its offer and the message does not say."""
-    if name == "Offer Responded" and not body.get("offer_kind") and body["offer_id"] in catalog.offers:
-        body["offer_kind"] = catalog.offers[body["offer_id"]].kind
+    offer = catalog.offers.get(body["offer_id"]) if name == "Offer Responded" else None
+    if offer is not None:
+        body["offer_kind"] = body.get("offer_kind") or offer.kind
+        body.setdefault("discount", offer.value.discount)
     for line in body.get("products") or () if name in _CHECKS else ():
-        product = catalog.products.get(line["product_id"])
-        if product is not None:
-            line.setdefault("price", product.price)
-            if product.category and not line.get("category"):
-                line["category"] = product.category
+        _complete(line, catalog, priced=True)
+    if name in _OF_A_PRODUCT:
+        _complete(body, catalog, priced=False)
     return body
+
+
+def _complete(line: Body, catalog: _Catalog, priced: bool) -> None:
+    product = catalog.products.get(line["product_id"])
+    if product is None:
+        return
+    if priced:
+        line.setdefault("price", product.price)
+    if product.category and not line.get("category"):
+        line["category"] = product.category
 
 
 def moment_of(value: Any, field: str) -> float:
@@ -155,6 +165,14 @@ def _product(line: Body, at: str) -> None:
         _coupon(line, at)
 
 
+def _product_out(body: Body, at: str) -> None:
+    """A product that is taken out of the cart: without `quantity` all of it, so none is made up."""
+    counted = body.get("quantity") is not None
+    _product(body, at)
+    if not counted:
+        del body["quantity"]
+
+
 def _coupon(body: Body, at: str) -> None:
     value = body.get("coupon")
     if not value:
@@ -214,21 +232,30 @@ _DECISION = _texts("decision_id")
 _ORDER: tuple[Check, ...] = (_texts("order_id", required=True), _products, _coupon, _DECISION)
 _SHELF = (_texts("product_id", required=True), _texts("location_id", "order_id"))
 _BASKET: tuple[Check, ...] = (_texts("cart_id", "order_id"), _products, _DECISION)
+_CHECKOUT_STEP = (_texts("checkout_id", "cart_id"),)
+_CASE = (_texts("case_id", required=True), _texts("order_id", "channel"), _texts("reason", longest=2_000))
 
 _CHECKS: Mapping[str, tuple[Check, ...]] = {
-    "Order Completed": _ORDER,
+    "Order Completed": (*_ORDER, _texts("cart_id")),
     "Order Refunded": (*_ORDER, _texts("reason", longest=2_000)),
     "Order Cancelled": (*_ORDER, _texts("reason", longest=2_000)),
     "Order Updated": (*_ORDER, _listed("status", ORDER_STATUSES)),
     "Return Requested": (*_ORDER, _texts("reason", longest=2_000)),
     "Product Viewed": (_product, _DECISION),
     "Product Clicked": (_product, _DECISION),
+    "Products Searched": (_texts("query", longest=2_000),),
+    "Product List Viewed": (_products, _texts("list_id", "category")),
     "Product Added": (_texts("cart_id"), _product, _DECISION),
-    "Product Removed": (_texts("cart_id"), _product, _DECISION),
+    "Product Removed": (_texts("cart_id"), _product_out, _DECISION),
     "Cart Viewed": _BASKET,
     "Checkout Started": _BASKET,
-    "Product List Viewed": (_products,),
+    "Checkout Step Viewed": _CHECKOUT_STEP,
+    "Checkout Step Completed": _CHECKOUT_STEP,
+    "Payment Info Entered": _CHECKOUT_STEP,
     "Checkout Failed": (_texts("reason", required=True, longest=2_000), _texts("order_id", "cart_id")),
+    "Product Added to Wishlist": (_texts("wishlist_id"), _product),
+    "Product Removed from Wishlist": (_texts("wishlist_id"), _product),
+    "Wishlist Product Added to Cart": (_texts("wishlist_id", "cart_id"), _product),
     "Coupon Applied": (_texts("coupon_id", "promotion_id", "order_id", "cart_id"), _DECISION),
     "Campaign Sent": (_texts("group", required=True),),
     "Offer Responded": (
@@ -241,8 +268,8 @@ _CHECKS: Mapping[str, tuple[Check, ...]] = {
     "Stock Reserved": (*_SHELF, _counted(1)),
     "Stock Released": (*_SHELF, _counted(1)),
     "Feed Alive": (_listed("signal", SIGNALS, required=True), _texts("location_id")),
-    "Support Case Opened": (_texts("case_id", required=True), _texts("order_id"), _texts("reason", longest=2_000)),
-    "Support Case Resolved": (_texts("case_id", required=True), _texts("order_id"), _texts("reason", longest=2_000)),
+    "Support Case Opened": _CASE,
+    "Support Case Resolved": _CASE,
     "Promise Made": (
         _texts("promise_id", required=True),
         _texts("text", required=True, longest=2_000),
@@ -252,3 +279,5 @@ _CHECKS: Mapping[str, tuple[Check, ...]] = {
     "Promise Kept": (_texts("promise_id", required=True),),
     "Consent Updated": (_listed("purpose", PURPOSES, required=True), _listed("channel", CHANNELS), _granted),
 }
+_OF_A_PRODUCT = frozenset(name for name, checks in _CHECKS.items() if {_product, _product_out} & set(checks))
+"""The events whose properties are themselves those of a product."""

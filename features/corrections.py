@@ -46,7 +46,8 @@ def settled(events: list[Event]) -> Iterable[Event]:
         if event.name == "Order Completed" and order_id in cancelled:
             event = replace(event, name="Order Void")
         elif event.name == "Order Completed" and order_id in unbought:
-            body = {**event.body, "products": orders[order_id]}
+            was = event.body.get("products") or []  # they have left the cart, whatever became of them
+            body = {**event.body, "products": orders[order_id], "ordered": was}
             event = replace(event, name=event.name if orders[order_id] else "Order Void", body=body)
         elif _unbuys(event):
             event = replace(event, name="Order Corrected", body={**event.body, "corrects": order_id})

@@ -74,6 +74,14 @@ feeds = sa.Table(
     sa.Column("location_id", sa.String, primary_key=True, doc="'' for the whole signal"),
     sa.Column("last_at", sa.Double, nullable=False),
 )
+offer_uses = sa.Table(
+    "offer_uses",
+    metadata,
+    sa.Column("offer_id", sa.String, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False, doc="days since 1970-01-01, UTC"),
+    sa.Column("uses", sa.Integer, nullable=False, doc="how often it was accepted on that day, by anybody"),
+    sa.Column("seq", sa.BigInteger, nullable=False, index=True, doc="of the event counted last"),
+)
 requests = sa.Table(
     "requests",
     metadata,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from features import commerce, database, identity, profiles, signals
+from features import budgets, commerce, database, identity, profiles, signals
 from features.events import EventLog, EventProblem, check
 from features.profiles import Profile
 from features.vocabulary import ONLINE, Event, Offer, Product
@@ -117,6 +117,7 @@ class Intake:
         elif event.name == "Feed Alive":
             place = event.body.get("location_id") or event.location_id or ""
             signals.heard(batch.connection, event.body["signal"], place, event.occurred_at)
+        budgets.note(batch.connection, event, seq)
         if customer_id is not None:
             signals.heard(batch.connection, "profile", "", event.occurred_at)
             batch.refold |= identity.join(batch.connection, event)

@@ -19,7 +19,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features import history, last_seen, profiles, steps
+from features import (
+    browsing,
+    care,
+    cart,
+    consent,
+    corrections,
+    decay,
+    entries,
+    habits,
+    history,
+    last_seen,
+    orders,
+    profiles,
+    reactions,
+    returns,
+    steps,
+)
 from features.workspace import Workspace
 
 PARTS = 16
@@ -44,6 +60,12 @@ SCHEMAS = {
         ]
     ),
 }
+
+_MAKERS = (
+    *(profiles, corrections, steps, decay, entries, history, last_seen),
+    *(returns, orders, cart, browsing, care, consent, habits, reactions),
+)
+"""The modules that say what is in a part."""
 
 
 class NotBuilt(ValueError):
@@ -118,7 +140,7 @@ def is_made_of(workspace: Workspace, view: str, number: int, mark: bytes) -> boo
 
 @cache
 def _code() -> bytes:
-    return b"".join(Path(module.__file__ or "").read_bytes() for module in (profiles, steps, history, last_seen))
+    return b"".join(Path(module.__file__ or "").read_bytes() for module in _MAKERS)
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 These two are the only definition of every customer feature: the batch build, the live intake,
 training, serving and replay all call them. Both are pure: no clock, no store, time is an argument.
 
-A profile has two parts. `state` is of constant size: decayed sums and last-seen times. `items` holds
-one entry for every product, category and offer the customer had to do with in the last 730 days.
-Customer × offer features are made from the items in `affinity`.
+A profile has two parts. `state` is of bounded size: decayed sums, last-seen times, and what stands open or was
+seen lately, in rooms of their own (`cart`, `browsing`, `orders`, `returns`, `care`, `consent`, `habits`,
+`reactions`), each with the functions to read it. `items` holds one entry for every product and category that the
+customer bought or returned in the last 730 days. Customer × offer features are made from the items in `affinity`.
 
 Decayed sums: a sum with half-life h counts an event that is t old with weight 2^(−t/h), so it is exact
 at any later instant from its last value alone (no window needs recomputing).
@@ -24,13 +25,13 @@ from typing import Any
 
 import orjson
 
-from features import steps
+from features import browsing, care, cart, habits, orders, steps
 from features.corrections import corrects, settled
-from features.steps import (
+from features.decay import half as _half
+from features.entries import (
     DECAYED_SPEND,
     DECAYED_TRIPS,
     FIRST,
-    HALF_LIVES_DAYS,
     ITEM_HALF_LIFE_DAYS,
     KEEP_S,
     LAST,
@@ -38,10 +39,9 @@ from features.steps import (
     RETURN_ID,
     RETURN_REASON,
     RETURNED,
-    SUMS,
     TRIPS,
 )
-from features.steps import half as _half
+from features.steps import HALF_LIVES_DAYS, SUMS
 from features.vocabulary import DAY_S, Event
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "fold",
     "fold_all",
     "must_refold",
+    "outdated",
     "pack",
     "unpack",
 ]
@@ -90,12 +91,20 @@ def empty() -> Profile:
 
 
 def must_refold(profile: Profile, event: Event) -> bool:
-    """Whether `event` cannot simply be added: it is older than what was folded, or one corrects the other."""
-    if event.key <= profile.key:
+    """Whether `event` cannot simply be added: it is older than what was folded, or one corrects the other.
+
+    Nothing is added to a profile of another version of the code: it is folded anew with its next event.
+    """
+    if event.key <= profile.key or outdated(profile):
         return True
     if event.name == "Order Completed" and profile.state:
         return str(event.body.get("order_id") or "") in profile.state["corrected"]
     return corrects(event)
+
+
+def outdated(profile: Profile) -> bool:
+    """Whether another version of the code made this profile; such a one is folded anew, never read."""
+    return bool(profile.state) and profile.state.get("v") != steps.VERSION
 
 
 def fold_all(events: Iterable[Event]) -> Profile:
@@ -122,9 +131,8 @@ def _fold(profile: Profile, event: Event) -> Profile:
     state = profile.state
     state["at"], state["id"] = event.key
     steps.note_correction(state, event)
-    step = steps.STEPS.get(event.name)
-    if step is not None:
-        step(profile.state, profile.items, event)
+    for step in steps.STEPS.get(event.name, ()):
+        step(state, profile.items, event)
     return profile
 
 
@@ -169,6 +177,11 @@ FEATURES: Mapping[str, str] = {
         for response in ("sent", "shown", "clicked", "accepted", "dismissed")
     },
     "promotion_accept_rate": "(promotion_accepted + 0.1) / (promotion_sent + promotion_shown + 1)",
+    **cart.FEATURES,
+    **browsing.FEATURES,
+    **orders.FEATURES,
+    **care.FEATURES,
+    **habits.FEATURES,
 }
 """Every customer feature, in the order of `derive`'s values, with what it means. All are float64."""
 
@@ -224,6 +237,11 @@ def derive(profile: Profile | None, as_of: float) -> dict[str, float]:
             for response in ("sent", "shown", "clicked", "accepted", "dismissed")
         },
         "promotion_accept_rate": (responses.get(("promotion", "accepted"), 0.0) + 0.1) / (sent + 1.0),
+        **cart.derive(state, as_of),
+        **browsing.derive(state, as_of),
+        **orders.derive(state, as_of),
+        **care.derive(state, as_of),
+        **habits.derive(state, as_of),
     }
 
 

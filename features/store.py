@@ -141,6 +141,10 @@ class ProfileStore:
                 profile = profiles.unpack(state["state"].bytes_val, items["items"].bytes_val)
             except (KeyError, ValueError) as error:
                 raise StoreDown(f"the rows of customer `{customer_id}` cannot be read: {error}") from error
+            if profiles.outdated(profile):
+                raise StoreDown(
+                    f"the profile of customer `{customer_id}` is of another version; run `python -m features build`"
+                )
             found[customer_id] = ProfileNow(profile, state["seq"].int64_val)
         return torn
 

@@ -22,11 +22,12 @@ from serving import counters, repeats
 from serving.continuity import carried_by, promises, since
 from serving.decide import ENGINE_VERSION, Policy, answer, decide
 from serving.decision_log import DecisionLog
-from serving.draft import Draft, Read, logged
+from serving.draft import Draft, logged
 from serving.facts import Carried, Contacts, Facts
 from serving.last_decisions import Last, LastDecisions
 from serving.problems import bad_input, shown
 from serving.question import Ask
+from serving.shelves import Shelf, Shops
 
 _NO_CONTACTS = Contacts()
 
@@ -65,7 +66,8 @@ class Desk:
         seen, missing = self._profile(customer_id)
         location_id = ask.location_id or (None if ask.channel == "store" else ONLINE)
         location = policy.catalog.locations.get(location_id or "")
-        stock = Read(self.signals.stock_at(location_id) if location_id else {})
+        stock = Shelf(self.signals.stock_at(location_id) if location_id else {})
+        shops = Shops(self.signals)
         facts = Facts(
             decision_id="",
             now=now,
@@ -86,9 +88,11 @@ class Desk:
             },
             contacts=contacts,
             carried=carried,
+            shops=shops,
+            used={offer_id: self.signals.used(offer_id, now) for offer_id in policy.catalog.budgeted},
             seed=secrets.token_hex(8),
         )
-        return Draft(ask, decide(facts, policy), stock.read, seen)
+        return Draft(ask, decide(facts, policy), stock, shops, seen)
 
     def told(self, draft: Draft) -> dict[str, Any]:
         """The answer of a decision, which is logged by then."""
@@ -107,7 +111,7 @@ class Desk:
                     "engine": ENGINE_VERSION,
                     "versions": policy.versions,
                     "request": repeats.asked(draft.ask),
-                    "facts": logged(facts, draft.stock, seen.seq if seen else None, slot.profile_at),
+                    "facts": logged(facts, draft.stock, draft.shops, seen.seq if seen else None, slot.profile_at),
                     "promised": promises(policy.catalog.offers, decided),
                     "answer": decided,
                 }

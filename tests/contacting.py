@@ -9,25 +9,38 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-import serving.screen
 from features import build
 from features.workspace import Workspace, open_workspace
-from serving import rules
 from serving.engine import Engine
 from serving.question import Question
 
 THREADS = 4
+LONG_AGO = 1_780_000_000.0
 OFFERS = """\
 offers:
   - {offer_id: hello, kind: loyalty, valid_from: 2020-01-01, valid_until: 2099-01-01, value: {margin: 5}}
   - {offer_id: sale, kind: promotion, valid_from: 2020-01-01, valid_until: 2099-01-01, value: {margin: 3}}
+  - {offer_id: gift, kind: loyalty, valid_from: 2020-01-01, valid_until: 2099-01-01, value: {margin: 2}}
+  - {offer_id: news, kind: loyalty, valid_from: 2020-01-01, valid_until: 2099-01-01, value: {margin: 1}}
 """
 
 
 def opened(home: Path, offers: str = OFFERS) -> Engine:
-    """An engine over those offers and nothing else, in which everybody has agreed to be written to."""
-    serving.screen.MOMENT_RULES = tuple(rule for rule in serving.screen.MOMENT_RULES if rule is not rules.consent)
+    """An engine over those offers and nothing else."""
     return Engine.open(made(home, offers))
+
+
+def agree(engine: Engine, *customer_ids: str) -> None:
+    """Everybody named has agreed to be written to, long ago."""
+    said = {"type": "track", "event": "Consent Updated", "properties": {"purpose": "marketing", "granted": True}}
+    who = [
+        {"anonymousId": each.removeprefix("anonymous:")} if each.startswith("anonymous:") else {"userId": each}
+        for each in customer_ids
+    ]
+    messages = [{**said, **each, "messageId": f"consent-{name}"} for each, name in zip(who, customer_ids, strict=True)]
+    for start in range(0, len(messages), 100):
+        receipts = engine.ingest(messages[start : start + 100], LONG_AGO, None)
+        assert all(each.stored for each in receipts)
 
 
 def made(home: Path, offers: str = OFFERS) -> Workspace:
@@ -50,7 +63,9 @@ def granted(answer: Any) -> bool:
 
 def race(home: Path, processes: int, rounds: int) -> Counter[str]:
     """How often each number of contacts was granted: a customer a round, asked for by all threads of all processes."""
-    made(home)
+    engine = opened(home)
+    agree(engine, *(f"race-{number}" for number in range(rounds)))
+    engine.close()
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(processes * THREADS)
     results = context.Queue()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contacting import ask, opened
+from contacting import agree, ask, opened
 
 from serving.engine import Engine
 from serving.last_decisions import Last, LastDecisions
@@ -85,6 +85,7 @@ def test_what_is_held_back_now_is_not_shown_and_says_why(engine, customer) -> No
 
 
 def test_what_was_shown_comes_before_what_would_rank_higher(engine, customer) -> None:
+    agree(engine, customer)
     elsewhere = engine.decision(ask(customer, "email", limit=3, preview=True), NOW)
     assert offers(elsewhere)[0] == "a"
     record = engine.log.find(elsewhere["decision_id"])

@@ -15,6 +15,13 @@ SOURCES = sorted(path for room in ROOMS for path in (PROJECT / room).rglob("*.py
 
 PURE = (
     "features/vocabulary.py",
+    "features/decay.py",
+    "features/entries.py",
+    "features/corrections.py",
+    *(
+        f"features/{name}.py"
+        for name in ("returns", "orders", "cart", "browsing", "care", "consent", "habits", "reactions")
+    ),
     "features/steps.py",
     "features/profiles.py",
     "features/affinity.py",

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from histories import histories
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,35 +23,7 @@ def event(name, message_id="m1", at=T0, known_at=None, **body):
     return Event(message_id, name, at, known_at or at, user_id="1", channel="web", body=body)
 
 
-def events():
-    """Random histories of one customer: few products and orders, so that returns and cancellations meet them."""
-    products = st.sampled_from(["a", "b", "c"])
-    lines = st.lists(
-        st.fixed_dictionaries(
-            {"product_id": products, "price": st.floats(0, 50), "quantity": st.integers(1, 4)},
-            optional={"category": st.sampled_from(["x", "y"]), "discount": st.floats(0, 5)},
-        ),
-        max_size=3,
-    )
-    bodies = st.fixed_dictionaries(
-        {"order_id": st.sampled_from(["o1", "o2", "o3"]), "products": lines},
-        optional={"reason": st.sampled_from(["return", "correction"])},
-    )
-    names = st.sampled_from(
-        ["Order Completed", "Order Refunded", "Return Requested", "Order Cancelled", "Product Viewed"]
-    )
-    times = st.integers(0, 900).map(lambda day: T0 + day * DAY_S)
-    one = st.builds(
-        lambda n, at, late, b: (n, at, at + late, b), names, times, st.sampled_from([0.0, 5 * DAY_S]), bodies
-    )
-    return st.lists(one, max_size=12).map(
-        lambda found: [
-            Event(f"m{i}", n, at, known, "1", None, "web", None, b) for i, (n, at, known, b) in enumerate(found)
-        ]
-    )
-
-
-@given(events(), st.randoms())
+@given(histories(), st.randoms())
 def test_same_events_in_any_order_of_arrival_give_the_same_bytes(history, random):
     expected = pack(fold_all(history))
     random.shuffle(history)
@@ -62,7 +35,7 @@ def test_same_events_in_any_order_of_arrival_give_the_same_bytes(history, random
     assert pack(profile) == expected
 
 
-@given(events(), st.integers(0, 900))
+@given(histories(), st.integers(0, 900))
 def test_an_event_known_after_as_of_changes_nothing(history, day):
     as_of = T0 + day * DAY_S
     known = [e for e in history if e.known_at <= as_of]
@@ -73,7 +46,7 @@ def test_an_event_known_after_as_of_changes_nothing(history, day):
     assert repr(derive(at_the_time, as_of)) == repr(derive(again, as_of))
 
 
-@given(events())
+@given(histories())
 def test_every_feature_has_a_value_and_a_meaning_whatever_the_history(history):
     values = derive(fold_all(history), T0 + 1000 * DAY_S)
     assert list(values) == list(profiles.FEATURES)

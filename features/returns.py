@@ -1,0 +1,84 @@
+"""Returns under way: asked for and not yet refunded, by order. What came back for good is in `steps`, by product.
+
+A refund closes the return of the products that it names, product by product; the return is over when none is
+left. A correction (the goods never went out) and the order's cancellation close it too. Nothing is left
+out: a return is forgotten only after 730 days, when the next one begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from features.vocabulary import DAY_S, KEEP_DAYS, Event
+
+if TYPE_CHECKING:
+    from features.profiles import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class OpenReturn:
+    """A return under way. `evidence` is the message that began it."""
+
+    order_id: str
+    product_ids: tuple[str, ...]
+    reason: str | None
+    since: float
+    evidence: str
+
+
+def under_way(profile: Profile | None) -> tuple[OpenReturn, ...]:
+    """The returns under way, the oldest first."""
+    found = profile.state["open_returns"] if profile is not None and profile.state else {}
+    opened = [
+        OpenReturn(order_id, tuple(one["products"]), one["reason"] or None, one["since"], one["id"])
+        for order_id, one in found.items()
+    ]
+    return tuple(sorted(opened, key=lambda one: (one.since, one.order_id)))
+
+
+# -------------------------------------------------------------------------------------------------- steps
+
+
+def _requested(state: dict[str, Any], items: Any, event: Event) -> None:
+    """A second request for the same order adds its products to the first; a reason given later counts."""
+    returns, now = state["open_returns"], event.occurred_at
+    for old in [key for key, one in returns.items() if now - one["since"] > KEEP_DAYS * DAY_S]:
+        del returns[old]
+    order_id = event.body.get("order_id") or event.message_id
+    before = returns.get(order_id) or {"products": [], "categories": [], "since": now, "id": event.message_id}
+    lines = dict(zip(before["products"], before["categories"], strict=True))
+    lines |= {line["product_id"]: line.get("category") or "" for line in event.body.get("products") or ()}
+    reason = event.body.get("reason") or before.get("reason") or ""
+    returns[order_id] = {**before, **_columns(lines), "reason": reason}
+
+
+def _refunded(state: dict[str, Any], items: Any, event: Event) -> None:
+    returns, order_id = state["open_returns"], event.body.get("order_id") or ""
+    one = returns.get(order_id)
+    if one is None:
+        return
+    back = {line["product_id"] for line in event.body.get("products") or ()}
+    lines = dict(zip(one["products"], one["categories"], strict=True))
+    left = {key: category for key, category in lines.items() if key not in back} if back else {}
+    if left:
+        returns[order_id] = {**one, **_columns(left)}
+    else:
+        del returns[order_id]
+
+
+def _cancelled(state: dict[str, Any], items: Any, event: Event) -> None:
+    state["open_returns"].pop(event.body.get("order_id") or "", None)
+
+
+def _columns(lines: dict[str, str]) -> dict[str, list[str]]:
+    """Two lists, a product and its category at the same place; an unknown category is empty."""
+    return {"products": sorted(lines), "categories": [lines[key] for key in sorted(lines)]}
+
+
+STEPS = {
+    "Return Requested": _requested,
+    "Order Refunded": _refunded,
+    "Order Corrected": _refunded,
+    "Order Cancelled": _cancelled,
+}
