@@ -48,10 +48,10 @@ def problem_of(condition: Any) -> str | None:
         return None if set(condition) == {"field", "operator"} else "`known` takes no value"
     if sign not in OPERATORS:
         return f"unknown operator `{sign}`; expected one of {', '.join([*OPERATORS, 'known'])}"
-    value = condition.get("value")
-    if isinstance(value, str) and field in NAMES:
-        if value.lower() not in NAMES[field]:
-            return f"unknown value `{value}` for `{field}`; {suggestion(value.lower(), NAMES[field])}"
+    value, names = condition.get("value"), NAMES.get(str(field))
+    if isinstance(value, str) and names:
+        if value.lower() not in names:
+            return f"unknown value `{value}` for `{field}`; {suggestion(value.lower(), names)}"
     elif isinstance(value, bool) or not isinstance(value, int | float):
         return f"value `{value}` is no number; features are numbers"
     extra = set(condition) - {"field", "operator", "value"}

@@ -23,7 +23,9 @@ class OfferShown(BaseModel):
     propensity: float | None
     uplift: float | None
     value: float
+    worth: dict[str, float | None]
     context_weight: float
+    context: dict[str, float]
     lever: float
     selection_probability: float
     valid_until: str = Field(json_schema_extra={"format": "date-time"})

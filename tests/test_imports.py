@@ -28,8 +28,11 @@ PURE = (
     "features/product_history.py",
     "features/sentences.py",
     "training/labels.py",
-    "serving/rules.py",
+    *sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "serving/rules").glob("*.py")),
+    "serving/screen.py",
     "serving/rulebook.py",
+    "serving/worth.py",
+    "serving/treatments.py",
     "serving/arbitration.py",
     "serving/decide.py",
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from features.budgets import day_of
 from features.eligibility import meets
 from features.vocabulary import DAY_S, Offer
 from serving.facts import moment
@@ -65,7 +64,7 @@ def budget(case: Case, offer: Offer) -> Reasons:
     if offer.budget.total is not None and total >= offer.budget.total:
         found.append(Reason("offer_budget_spent", "total", total, offer.budget.total))
     if offer.budget.daily is not None and today >= offer.budget.daily:
-        tomorrow = (day_of(case.facts.now) + 1) * DAY_S
+        tomorrow = (case.facts.now // DAY_S + 1) * DAY_S
         found.append(Reason("offer_budget_spent", "daily", today, offer.budget.daily, tomorrow))
     return found
 
