@@ -5,7 +5,7 @@ A record is on its way to the disk before its answer leaves (`os.write`), so `ki
 id says where its record lies (day, worker, offset), so it is found without an index.
 
 Lines are JSON objects of two kinds: a profile that decisions saw (written once while it stays the
-same), and a decision's record, which names the profile's line.
+same), and a decision's record, which names the profile's line. Files of past days are packed (`packing`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
+from serving import packing
 
 SYNC_EVERY_S = 0.05
 _ID = re.compile(r"(\d{4})(\d\d)(\d\d)-([0-9a-f]{8})-([0-9a-f]{1,12})-[0-9a-f]{8}")
@@ -77,9 +79,8 @@ class DecisionLog:
             return None
         year, month, day, worker, offset = match.groups()
         try:
-            with (self._folder / f"{year}-{month}-{day}" / f"{worker}.ndjson").open("rb") as file:
-                file.seek(int(offset, 16))
-                record = orjson.loads(file.readline())
+            path = self._folder / f"{year}-{month}-{day}" / f"{worker}.ndjson"
+            record = orjson.loads(packing.line_at(path, int(offset, 16)))
         except (FileNotFoundError, orjson.JSONDecodeError):
             return None
         return record if isinstance(record, dict) and record.get("decision_id") == decision_id else None
@@ -131,18 +132,15 @@ def records(folder: Path, since: float = 0.0) -> Iterator[dict[str, Any]]:
     A last line cut short by a crash belongs to a decision that was never answered, and is passed over.
     """
     first_day = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d")
-    for path in sorted(folder.glob("*/*.ndjson")):
+    for path in packing.files(folder):
         if path.parent.name < first_day:
             continue
         profiles: dict[int, Any] = {}
-        at = 0
-        with path.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    content = orjson.loads(line)
-                    if "decision_id" not in content:
-                        profiles[at] = content["profile"]
-                    elif content["facts"]["now"] >= since:
-                        content["profile"] = profiles.get(content["facts"]["profile_at"])
-                        yield content
-                at += len(line)
+        for at, line in packing.lines(path):
+            if line.endswith(b"\n"):
+                content = orjson.loads(line)
+                if "decision_id" not in content:
+                    profiles[at] = content["profile"]
+                elif content["facts"]["now"] >= since:
+                    content["profile"] = profiles.get(content["facts"]["profile_at"])
+                    yield content

@@ -29,6 +29,7 @@ from serving.desk import Desk
 from serving.facts import Contacts
 from serving.last_decisions import LastDecisions
 from serving.outbound import Outbound
+from serving.packing import pack_past
 from serving.problems import Problem, bad_input
 from serving.question import Ask
 from serving.replay import policies
@@ -73,6 +74,7 @@ class Engine:
 
         def prune() -> None:
             prune_days(self.workspace.decisions, clock(), retention_days)
+            pack_past(self.workspace.decisions, clock())
             prune_rows(self.database, clock())
 
         self._caretaker = Caretaker(swap.look, prune)
