@@ -1,0 +1,112 @@
+"""What an event costs until it is durable and visible to the next decision, beside Feast's own `FeatureStore.push`.
+
+Ours takes the orders through `Intake`: checked, deduplicated, appended to the log, resolved to a customer, folded,
+and written online. Feast's push gets the same orders as rows of a view, online only, in a process of its own
+(`feast_push`), so that it runs with Feast as it is installed; the two take turns, round by round.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from features import database
+from features.catalog import load_catalog
+from features.intake import Intake
+from features.store import ProfileStore
+from features.workspace import PROJECT, open_workspace
+
+CUSTOMERS, ROUNDS, ALONE, TOGETHER = 500, 5, 60, 100
+
+
+def orders(count: int, began: float, first: int) -> list[dict[str, Any]]:
+    """`count` orders of one line, a tenth of a second apart, by 500 customers in turn."""
+    return [
+        {
+            "message_id": f"bench-{first + i}",
+            "name": "Order Completed",
+            "occurred_at": began + (first + i) / 10,
+            "user_id": f"c{(first + i) % CUSTOMERS}",
+            "channel": "web",
+            "body": {
+                "order_id": f"o{first + i}",
+                "products": [{"product_id": f"p{i % 97}", "quantity": 1, "price": 2.5}],
+            },
+        }
+        for i in range(count)
+    ]
+
+
+def main() -> None:
+    """Print the table: rows a second, one by one and in batches, in interleaved rounds."""
+    rates: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder, _feast() as push:
+        intake = _intake(Path(folder))
+        began, first = time.time() - 86_400.0, 0
+        for number in range(ROUNDS + 1):
+            Console(stderr=True).print(f"ingestion: round {number} of {ROUNDS}" if number else "ingestion: warming up")
+            for name, measured in {
+                "Feast push, one by one": push(ALONE, 1),
+                "Feast push of 100 rows": push(10 * TOGETHER, TOGETHER),
+                "ours, one by one": rate(intake, orders(5 * ALONE, began, first), 1),
+                "ours, batches of 100": rate(intake, orders(20 * TOGETHER, began, first + 5 * ALONE), TOGETHER),
+            }.items():
+                if number:
+                    rates.setdefault(name, []).append(measured)
+            first += 5 * ALONE + 20 * TOGETHER
+    _print(rates)
+
+
+def rate(take: Callable[[Sequence[dict[str, Any]]], object], events: Sequence[dict[str, Any]], size: int) -> float:
+    """Events a second when `take` gets them in pieces of `size`."""
+    started = time.perf_counter()
+    for start in range(0, len(events), size):
+        take(events[start : start + size])
+    return len(events) / (time.perf_counter() - started)
+
+
+def _intake(home: Path) -> Callable[[Sequence[dict[str, Any]]], object]:
+    workspace = open_workspace(home)
+    intake = Intake(database.connect(workspace), ProfileStore(workspace), load_catalog(workspace))
+    return lambda events: intake.many(events, time.time())
+
+
+@contextmanager
+def _feast() -> Iterator[Callable[[int, int], float]]:
+    """Asks `feast_push` for one round at a time: `(rows, rows a push)` to rows a second."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.feast_push"]
+    with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        asks, answers = child.stdin, child.stdout
+        assert asks is not None and answers is not None
+
+        def push(count: int, size: int) -> float:
+            print(count, size, file=asks, flush=True)
+            return float(answers.readline())
+
+        yield push
+        asks.close()
+
+
+def _print(rates: dict[str, list[float]]) -> None:
+    table = Table(title=f"ingestion, durable and visible, {ROUNDS} rounds, one process")
+    for heading in ("way in", "events a second", "× Feast one by one", "noise ±%"):
+        table.add_column(heading, justify="right" if heading != "way in" else "left")
+    middle = {name: sorted(each)[len(each) // 2] for name, each in rates.items()}
+    floor = middle["Feast push, one by one"]
+    for name, each in rates.items():
+        noise = 50 * (max(each) - min(each)) / middle[name]
+        table.add_row(name, f"{middle[name]:,.0f}", f"{middle[name] / floor:.1f}", f"{noise:.0f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
