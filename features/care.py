@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from features.commerce import moment_of
+from features.corrections import VOID
 from features.vocabulary import CHANNELS, DAY_S, KEEP_DAYS, Event
 
 if TYPE_CHECKING:
@@ -217,5 +218,5 @@ STEPS = {
     "Promise Kept": _kept,
     "Checkout Failed": _failed,
     "Order Completed": _paid,
-    "Order Void": _paid,
+    VOID: _paid,
 }

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from features.corrections import LEFT_CART, VOID
 from features.vocabulary import KEEP_DAYS, Event
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ def _added(state: dict[str, Any], items: Any, event: Event) -> None:
     product_id = event.body.get("product_id")
     if isinstance(product_id, str):
         held = state["cart"]["lines"].get(product_id)
-        quantity = event.body.get("quantity", 1) + (held[QUANTITY] if held else 0)
-        _put(state["cart"], event, product_id, quantity)
+        more = event.body.get("quantity", 1)
+        _put(state["cart"], event, product_id, (held[QUANTITY] if held else 0) + (more if type(more) is int else 1))
 
 
 def _removed(state: dict[str, Any], items: Any, event: Event) -> None:
@@ -142,7 +143,7 @@ def _ordered(state: dict[str, Any], items: Any, event: Event) -> None:
     cart["checkout"] = 0.0
     if not cart["lines"]:
         return
-    bought = event.body.get("ordered") or event.body.get("products") or ()
+    bought = event.body.get("products") or ()
     for line in bought:
         cart["lines"].pop(line["product_id"], None)
     if event.body.get("cart_id") or not bought:
@@ -192,5 +193,6 @@ STEPS = {
     "Checkout Step Completed": _checkout_step,
     "Payment Info Entered": _checkout_step,
     "Order Completed": _ordered,
-    "Order Void": _ordered,
+    VOID: _ordered,
+    LEFT_CART: _ordered,
 }

@@ -12,6 +12,10 @@ from typing import Any
 
 from features.vocabulary import CORRECTION, Event
 
+VOID, CORRECTED, LEFT_CART = "\0order void", "\0order corrected", "\0order left the cart"
+"""Names that `settled` gives: an order of which nothing is left, a correction, and, beside an order that has been
+corrected, what it once was. No sender can use them, `events.check` refuses a zero byte."""
+
 
 def corrects(event: Event) -> bool:
     """Whether this event's meaning lies in another one: a cancelled order or line, a return of whatever was ordered."""
@@ -41,16 +45,16 @@ def settled(events: list[Event]) -> Iterable[Event]:
     orders.update(
         (order_id, _less(orders[order_id], gone)) for order_id, gone in unbought.items() if order_id in orders
     )
+    void = cancelled | {order_id for order_id in unbought if not orders.get(order_id)}
     for event in events:
         order_id = event.body.get("order_id")
-        if event.name == "Order Completed" and order_id in cancelled:
-            event = replace(event, name="Order Void")
+        if event.name == "Order Completed" and order_id in void:
+            event = replace(event, name=VOID)
         elif event.name == "Order Completed" and order_id in unbought:
-            was = event.body.get("products") or []  # they have left the cart, whatever became of them
-            body = {**event.body, "products": orders[order_id], "ordered": was}
-            event = replace(event, name=event.name if orders[order_id] else "Order Void", body=body)
+            yield replace(event, name=LEFT_CART)
+            event = replace(event, body={**event.body, "products": orders[order_id]})
         elif _unbuys(event):
-            event = replace(event, name="Order Corrected", body={**event.body, "corrects": order_id})
+            event = replace(event, name=CORRECTED, body={**event.body, "corrects": order_id})
         elif corrects(event):
             body = {**event.body, "products": orders.get(order_id or "", []), "corrects": order_id}
             event = replace(event, body=body)

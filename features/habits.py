@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from features.corrections import VOID
 from features.decay import AT, count, keep_latest, worth
 from features.vocabulary import DAY_S, ONLINE, Event
 
@@ -26,7 +27,7 @@ TIERS = ("basic", "bronze", "silver", "gold", "platinum", "diamond")
 ACTS = (
     *("Products Searched", "Product List Viewed", "Product List Filtered", "Product Clicked", "Product Viewed"),
     *("Product Added", "Product Removed", "Cart Viewed", "Checkout Started", "Checkout Step Viewed"),
-    *("Checkout Step Completed", "Payment Info Entered", "Checkout Failed", "Order Completed", "Order Void"),
+    *("Checkout Step Completed", "Payment Info Entered", "Checkout Failed", "Order Completed", VOID),
     *("Coupon Entered", "Coupon Applied", "Coupon Removed", "Product Added to Wishlist", "Product Shared"),
     *("Product Removed from Wishlist", "Wishlist Product Added to Cart", "Cart Shared", "Product Reviewed"),
     *("Return Requested", "Support Case Opened", "$page", "$screen"),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from features.corrections import CORRECTED, VOID
 from features.entries import LAST_ID
 from features.vocabulary import Event
 
@@ -143,20 +144,21 @@ def _order(state: dict[str, Any], event: Event) -> list[Any]:
     if one is None:
         one = orders[order_id] = [0.0, "", event.occurred_at, "", "", 0, 0, ""]
         if len(orders) > MOST:
-            del orders[min((key for key in orders if key != order_id), key=lambda key: _weight(key, orders[key]))]
+            del orders[min(_weight(key, other) for key, other in orders.items() if key != order_id)[-1]]
     return one
 
 
 def _weight(order_id: str, one: list[Any]) -> tuple[bool, float, str]:
     """The order of least weight is left out first."""
-    return one[STATUS] in ON_THE_WAY, max(one[PLACED], one[STATUS_AT]), order_id
+    placed, at = one[PLACED], one[STATUS_AT]
+    return one[STATUS] in ON_THE_WAY, placed if placed > at else at, order_id
 
 
 STEPS = {
     "Order Completed": _completed,
-    "Order Void": _void,
+    VOID: _void,
     "Order Updated": _updated,
     "Order Cancelled": _cancelled,
-    "Order Corrected": _corrected,
+    CORRECTED: _corrected,
     "Order Refunded": _refunded,
 }

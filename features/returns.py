@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from features.corrections import CORRECTED
 from features.vocabulary import DAY_S, KEEP_DAYS, Event
 
 if TYPE_CHECKING:
@@ -79,6 +80,6 @@ def _columns(lines: dict[str, str]) -> dict[str, list[str]]:
 STEPS = {
     "Return Requested": _requested,
     "Order Refunded": _refunded,
-    "Order Corrected": _refunded,
+    CORRECTED: _refunded,
     "Order Cancelled": _cancelled,
 }

@@ -18,8 +18,8 @@ from features.vocabulary import DAY_S, OFFER_KINDS, Event
 State = dict[str, Any]
 Step = Callable[[State, Items, Event], None]
 
-VERSION = 2
-"""Of the state's shape. One of another version is folded anew from the log, never read (see `profiles`)."""
+VERSION = 3
+"""Of the state: raise it when a step writes other values. Another version is folded anew, never read (`profiles`)."""
 YEAR_DAYS = 365
 HALF_LIVES_DAYS = (7, 30, 90, 365)
 SUMS = ("orders", "spend", "units", "lines", "discount", "coupons", "returned_units", "returned_spend")
@@ -55,7 +55,7 @@ def fresh_state() -> State:
 def note_correction(state: State, event: Event) -> None:
     """Remember which orders an event has corrected: such an order, if it comes later, is not simply added."""
     order_id = event.body.get("corrects")
-    if order_id:
+    if isinstance(order_id, str):
         state["corrected"][order_id] = event.occurred_at
 
 

@@ -7,16 +7,19 @@ from typing import Any
 from hypothesis import strategies as st
 
 from features.commerce import ORDER_STATUSES, PURPOSES, checked_body
+from features.corrections import CORRECTED, LEFT_CART, VOID
 from features.habits import ACTS
 from features.steps import STEPS
-from features.vocabulary import CHANNELS, DAY_S, Event
+from features.vocabulary import DAY_S, Event
 
 T0 = 1_700_000_000.0
 HOUR_S = 3600.0
 
 PRODUCTS = ("a", "b", "c")
 ORDERS = ("o1", "o2", "o3")
-NAMES = sorted({*STEPS, "Order Cancelled", "$alias", "Product Shared", "Nobody Knows This"} - {"Order Void"})
+NAMES = sorted(
+    {*STEPS, "Order Cancelled", "$alias", "Product Shared", "Nobody Knows This"} - {VOID, CORRECTED, LEFT_CART}
+)
 
 
 def event(
@@ -40,68 +43,73 @@ def lines(*product_ids: str, category: str = "x") -> list[dict[str, Any]]:
     ]
 
 
-@st.composite
-def histories(draw: st.DrawFn, most: int = 14) -> list[Event]:
-    """Few products, orders, cases, devices: so that events meet; many at one instant, some known late."""
-    found = []
-    for number in range(draw(st.integers(0, most))):
-        name = draw(st.sampled_from(NAMES))
-        at = T0 + draw(st.one_of(st.integers(0, 3).map(lambda hour: hour * HOUR_S), st.integers(0, 900).map(_days)))
-        late = draw(st.sampled_from([0.0, 5 * DAY_S]))
-        one = Event(
-            f"m{number}",
-            name,
-            at,
-            at + late,
-            "1",
-            draw(st.sampled_from([None, "phone", "laptop"])),
-            draw(st.sampled_from([None, *CHANNELS])),
-            draw(st.sampled_from([None, "online", "berlin", "bonn"])),
-            checked_body(name, draw(bodies(name))),
+_LINE = st.fixed_dictionaries(
+    {"product_id": st.sampled_from(PRODUCTS), "quantity": st.integers(1, 4), "price": st.floats(0, 50)},
+    optional={"category": st.sampled_from(["x", "y"]), "discount": st.floats(0, 5)},
+)
+_ORDERED = {"order_id": st.sampled_from(ORDERS)}
+_PROMISED = {"promise_id": st.sampled_from(["p1", "p2"])}
+
+
+def _bodies(name: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Properties of such an event that the checks take."""
+    cart = {"cart_id": st.sampled_from(["k1", "k2"])}
+    listed = {"products": st.lists(_LINE, max_size=3)}
+    reason = {"reason": st.sampled_from(["return", "correction"])}
+    each: dict[str, st.SearchStrategy[Any]] = {}
+    if (name.startswith("Product ") and "List" not in name) or name.startswith("Wishlist"):
+        product = {"product_id": st.sampled_from(PRODUCTS)}
+        return st.fixed_dictionaries(
+            product, optional={"quantity": st.integers(1, 4), "category": st.just("x"), **cart}
         )
-        found.append(one)
-    return found
-
-
-def _days(count: int) -> float:
-    return count * DAY_S
-
-
-@st.composite
-def bodies(draw: st.DrawFn, name: str) -> dict[str, Any]:
-    """Properties that the checks take, for any name: what an event does not read does no harm."""
-    line = st.fixed_dictionaries(
-        {"product_id": st.sampled_from(PRODUCTS), "quantity": st.integers(1, 4), "price": st.floats(0, 50)},
-        optional={"category": st.sampled_from(["x", "y"]), "discount": st.floats(0, 5)},
+    if name.startswith("Support"):
+        return st.fixed_dictionaries({"case_id": st.sampled_from(["c1", "c2"])}, optional=reason)
+    if name.startswith("Promise"):
+        due = st.sampled_from(["2023-11-15T00:00:00Z", "2025-01-01T00:00:00Z"])
+        return st.fixed_dictionaries({**_PROMISED, "text": st.just("we call you"), "due": due})
+    if name == "Consent Updated":
+        each = {"purpose": st.sampled_from(PURPOSES[:2]), "granted": st.booleans()}
+        return st.fixed_dictionaries(each, optional={"channel": st.sampled_from(["email", "sms"])})
+    if name == "Offer Responded":
+        response = st.sampled_from(["shown", "clicked", "accepted"])
+        return st.fixed_dictionaries(
+            {"offer_id": st.just("x"), "offer_kind": st.just("promotion"), "response": response}
+        )
+    if name == "$identify":
+        tier = st.sampled_from(["gold", "7", "odd", None])
+        return st.fixed_dictionaries({"traits": st.fixed_dictionaries({}, optional={"tier": tier, "store_id": tier})})
+    if name.startswith(("Order", "Return")):
+        more = {**listed, **cart, **reason, "status": st.sampled_from(ORDER_STATUSES)}
+        return st.fixed_dictionaries(_ORDERED, optional=more)
+    return st.fixed_dictionaries(
+        {"reason": st.just("card refused"), "group": st.just("spring")}, optional={**_ORDERED, **cart, **listed}
     )
-    body: dict[str, Any] = {
-        "order_id": draw(st.sampled_from(ORDERS)),
-        "case_id": draw(st.sampled_from(["c1", "c2"])),
-        "promise_id": draw(st.sampled_from(["p1", "p2"])),
-        "text": "we call you",
-        "due": draw(st.sampled_from(["2023-11-15T00:00:00Z", "2025-01-01T00:00:00Z"])),
-        "purpose": draw(st.sampled_from(PURPOSES)),
-        "granted": draw(st.booleans()),
-        "group": "spring",
-        "offer_id": "x",
-        "offer_kind": "promotion",
-        "response": draw(st.sampled_from(["shown", "clicked", "accepted"])),
-        "traits": {"tier": draw(st.sampled_from(["gold", "7", "odd", None])), "store_id": "berlin"},
-        **draw(line),
-    }
-    if name == "Product Removed" and draw(st.booleans()):
-        del body["quantity"]
-    if draw(st.booleans()):
-        body["cart_id"] = draw(st.sampled_from(["k1", "k2"]))
-    if draw(st.booleans()):
-        body["products"] = draw(st.lists(line, max_size=3))
-    if draw(st.booleans()):
-        body["status"] = draw(st.sampled_from(ORDER_STATUSES))
-    reasons = ["return", "correction"] if name == "Order Refunded" else ["delay"]
-    body["reason"] = draw(st.sampled_from(reasons))
-    if draw(st.booleans()):
-        body["channel"] = draw(st.sampled_from(CHANNELS))
-    return body
 
 
-assert set(ACTS) <= set(NAMES) | {"Order Void"}
+_DAYS = st.integers(0, 900).map(lambda day: day * DAY_S)
+_HOURS = st.integers(0, 3).map(lambda hour: hour * HOUR_S)
+_EVENT = st.sampled_from(NAMES).flatmap(
+    lambda name: st.tuples(
+        st.just(name),
+        st.one_of(_HOURS, _DAYS),
+        st.sampled_from([0.0, 5 * DAY_S]),
+        st.sampled_from([None, "phone", "laptop"]),
+        st.sampled_from([None, "web", "store", "email"]),
+        st.sampled_from([None, "online", "berlin"]),
+        _BODIES[name],
+    )
+)
+_BODIES = {name: _bodies(name) for name in NAMES}
+
+
+def histories(most: int = 12) -> st.SearchStrategy[list[Event]]:
+    """Few products, orders, cases, devices: so that events meet; many at one instant, some known late."""
+    return st.lists(_EVENT, max_size=most).map(
+        lambda drawn: [
+            Event(f"m{number}", name, T0 + at, T0 + at + late, "1", device, *where, checked_body(name, body))
+            for number, (name, at, late, device, *where, body) in enumerate(drawn)
+        ]
+    )
+
+
+assert set(ACTS) <= set(NAMES) | {VOID}

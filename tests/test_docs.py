@@ -256,7 +256,7 @@ def event_rows() -> Iterator[tuple[str, Row]]:
 
 def test_every_event_that_the_code_handles_is_on_the_page() -> None:
     handled = {
-        *(steps.STEPS),
+        *(name for name in steps.STEPS if "\0" not in name),  # the others are our own, see `corrections`
         *(commerce._CHECKS),
         *(intake.ABOUT_STOCK),
         *(segment_module.NEEDS_NOBODY),

@@ -18,10 +18,8 @@ PURE = (
     "features/decay.py",
     "features/entries.py",
     "features/corrections.py",
-    *(
-        f"features/{name}.py"
-        for name in ("returns", "orders", "cart", "browsing", "care", "consent", "habits", "reactions")
-    ),
+    *(f"features/{name}.py" for name in ("returns", "orders", "cart", "browsing", "care", "consent", "habits")),
+    "features/reactions.py",
     "features/steps.py",
     "features/profiles.py",
     "features/affinity.py",

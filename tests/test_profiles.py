@@ -7,9 +7,12 @@ from histories import histories
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import profiles
+from features import browsing, care, cart, consent, habits, orders, profiles, returns
+from features.corrections import VOID
+from features.events import check
+from features.history import Span, micros, replay
 from features.profiles import LAST, RETURN_REASON, RETURNED, TRIPS, derive, fold, fold_all, must_refold, pack, unpack
-from features.vocabulary import DAY_S, KEEP_DAYS, Event
+from features.vocabulary import DAY_S, KEEP_DAYS, Event, EventProblem
 
 T0 = 1_700_000_000.0
 
@@ -33,24 +36,6 @@ def test_same_events_in_any_order_of_arrival_give_the_same_bytes(history, random
         profile = fold_all(seen) if must_refold(profile, arrived) else fold(profile, arrived)
         profile = unpack(*pack(profile))  # as if every event met another worker
     assert pack(profile) == expected
-
-
-@given(histories(), st.integers(0, 900))
-def test_an_event_known_after_as_of_changes_nothing(history, day):
-    as_of = T0 + day * DAY_S
-    known = [e for e in history if e.known_at <= as_of]
-    later = [e for e in history if e.known_at > as_of]
-    at_the_time = fold_all(known)
-    again = fold_all([e for e in [*later, *known] if e.known_at <= as_of])
-    assert pack(at_the_time) == pack(again)
-    assert repr(derive(at_the_time, as_of)) == repr(derive(again, as_of))
-
-
-@given(histories())
-def test_every_feature_has_a_value_and_a_meaning_whatever_the_history(history):
-    values = derive(fold_all(history), T0 + 1000 * DAY_S)
-    assert list(values) == list(profiles.FEATURES)
-    assert all(isinstance(value, float) for value in values.values())
 
 
 def test_an_unknown_customer_has_every_feature_unknown():
@@ -164,3 +149,43 @@ def test_responses_are_counted_by_kind_of_offer():
     assert values["promotion_shown"] == 1.0
     assert values["promotion_accepted"] == 1.0
     assert values["promotion_accept_rate"] == pytest.approx(0.55)
+
+
+@given(histories())
+def test_an_event_changes_nothing_before_the_moment_it_is_known(history):
+    spans = [Span(one, (micros(one.known_at), number)) for number, one in enumerate(history)]
+    for change in replay(spans):
+        known = fold_all(one for one in history if micros(one.known_at) <= change.moment)
+        assert pack(change.profile) == pack(known)
+        as_of = change.moment / 1e6
+        assert repr(derive(unpack(*pack(change.profile)), as_of)) == repr(derive(unpack(*pack(known)), as_of))
+
+
+@given(histories())
+def test_every_feature_has_a_value_and_every_reader_an_answer_whatever_the_history(history):
+    profile = unpack(*pack(fold_all(history)))
+    now = T0 + 1000 * DAY_S
+    values = derive(profile, now)
+    assert list(values) == list(profiles.FEATURES)
+    assert all(isinstance(value, float) for value in values.values())
+    for told in (cart.of, browsing.products, browsing.categories, habits.home, habits.preferred_hour):
+        told(profile, now)
+    for told in (orders.latest, returns.under_way, care.open_cases, care.promises, care.last_contact):
+        told(profile)
+    assert care.failed_checkout(profile) is None or care.failed_checkout(profile).at <= now
+    assert consent.granted(profile, "marketing", "email") in (True, False, None)
+
+
+def test_a_profile_of_another_version_is_folded_anew_with_its_next_event():
+    profile = fold_all([order("m1")])
+    profile.state["v"] = 1
+    assert profiles.outdated(profile)
+    assert must_refold(profile, order("m2", T0 + 1))
+    assert not profiles.outdated(profiles.empty())
+
+
+def test_a_sender_cannot_claim_that_an_order_was_corrected():
+    claimed = event("Order Completed", "m2", T0 + 1, order_id="o-m2", products=[], corrects=["o-m1"])
+    assert fold_all([order("m1"), claimed]).state["corrected"] == {}
+    with pytest.raises(EventProblem, match="zero byte"):
+        check({"message_id": "m", "name": VOID, "occurred_at": T0, "body": {}}, T0)
