@@ -24,7 +24,7 @@ from features.segment import parse
 from features.signals import Level
 from features.vocabulary import ONLINE, Event
 from serving.decide import Policy, answer, decide
-from serving.facts import Facts, Shop
+from serving.facts import Carried, Contact, Contacts, Dismissal, Facts, Promised, Shop
 from serving.rulebook import Rulebook
 from serving.scoring import Models, Scores
 
@@ -67,6 +67,23 @@ class Expected(_Part):
     log: dict[str, Any] = {}
 
 
+class Made(_Part):
+    """A contact: handed over `at`, or only taken then, and given back at `until`."""
+
+    channel: str
+    at: AwareDatetime
+    kinds: list[str] = ["promotion"]
+    until: AwareDatetime | None = None
+
+
+class Shown(_Part):
+    """An offer that another channel has just shown, at other terms than the catalog's where it says so."""
+
+    offer_id: str
+    product_id: str | None = None
+    discount: float | None = None
+
+
 class Story(_Part):
     story: str
     now: AwareDatetime
@@ -81,6 +98,9 @@ class Story(_Part):
     rulebook: dict[str, Any] = {}
     offers: list[dict[str, Any]] = []
     feeds_age_s: dict[str, float | None] = {}
+    contacts: list[Made] = []
+    dismissals: list[AwareDatetime] = []
+    carried: list[Shown] = []
     expect: Expected
 
 
@@ -165,7 +185,25 @@ def _facts(story: Story, catalog: Catalog) -> Facts:
             for place, has in story.shops.items()
         },
         used=story.used,
+        contacts=Contacts(
+            tuple(_contact(number, each) for number, each in enumerate(story.contacts, 1)),
+            tuple(Dismissal(f"dismissal-{n}", at.timestamp()) for n, at in enumerate(story.dismissals, 1)),
+        ),
+        carried=Carried("elsewhere", now, tuple(_promised(each, catalog) for each in story.carried))
+        if story.carried
+        else None,
     )
+
+
+def _contact(number: int, made: Made) -> Contact:
+    until = None if made.until is None else made.until.timestamp()
+    return Contact(f"decision-{number}", made.channel, tuple(made.kinds), made.at.timestamp(), until)
+
+
+def _promised(shown: Shown, catalog: Catalog) -> Promised:
+    offer = catalog.offers[shown.offer_id]
+    discount = offer.value.discount if shown.discount is None else shown.discount
+    return Promised(shown.offer_id, shown.product_id, discount, offer.valid_until)
 
 
 def _event(number: int, message: Mapping[str, Any], now: float, catalog: Catalog) -> Event:
@@ -199,7 +237,8 @@ def _differences(story: Story, came: Mapping[str, Any]) -> Iterable[str]:
     named = {offer_id: sorted({r["rule"] for r in each["reasons"]}) for offer_id, each in held.items()}
     yield from _compared("rules of", {o: sorted(each) for o, each in expected.rules.items()}, named)
     proof = {
-        offer_id: sorted({r["evidence"] for r in each["reasons"] if r["evidence"]}) for offer_id, each in held.items()
+        offer_id: sorted({one for r in each["reasons"] for one in _all(r["evidence"])})
+        for offer_id, each in held.items()
     }
     yield from _compared("evidence of", {o: sorted(each) for o, each in expected.evidence.items()}, proof)
     offers = {offer["offer_id"]: offer for offer in came["offers"]}
@@ -222,3 +261,7 @@ def _compared(what: str, expected: Mapping[str, Any], came: Mapping[str, Any]) -
     for name, value in expected.items():
         if came.get(name, "absent") != value:
             yield f"{what} `{name}`: {came.get(name, 'absent')}; expected {value}"
+
+
+def _all(evidence: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return evidence if isinstance(evidence, tuple) else (evidence,) if evidence else ()
