@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -89,6 +89,16 @@ def unpack(path: Path) -> None:
         os.fsync(out.fileno())
     draft.replace(path)
     _packed(path).unlink(missing_ok=True)
+
+
+def unpack_where(folder: Path, holds: Callable[[bytes], object]) -> list[Path]:
+    """Make those packed files plain again of which `holds` says yes to some lines, as for erasing them; which ones."""
+    found = [
+        path for path in files(folder) if not path.exists() and any(holds(b"".join(block)) for block in _blocks(path))
+    ]
+    for path in found:
+        unpack(path)
+    return found
 
 
 def pack_past(folder: Path, now: float) -> list[Path]:

@@ -115,6 +115,15 @@ def test_what_is_past_is_packed_and_small_and_what_may_still_be_written_is_not(l
     assert len(list(records(tmp_path))) == 4
 
 
+def test_only_the_packed_files_that_hold_somebody_are_made_plain_to_erase_them(log, tmp_path):
+    for days, name in ((5, "anna"), (4, "ben"), (3, "anna")):
+        write(log, NOW - days * 86_400, text=name)
+    packing.pack_past(tmp_path, NOW)
+    plain = packing.unpack_where(tmp_path, lambda lines: b"anna" in lines)
+    assert [path.parent.name for path in plain] == ["2026-09-16", "2026-09-18"]
+    assert sorted(path.name.endswith(".packed") for path in tmp_path.glob("*/*")) == [False, False, True]
+
+
 def test_a_packing_that_was_killed_leaves_the_plain_file(log, tmp_path):
     decision_id = write(log, NOW - 5 * 86_400)
     (path,) = packing.files(tmp_path)

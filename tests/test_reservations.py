@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
-from contacting import OFFERS, agree, ask, granted, opened, race
+from contacting import OFFERS, agree, ask, granted, made, opened, race
+from processes import serving
 
 from features import database
 from features.vocabulary import DAY_S
@@ -249,9 +251,38 @@ def test_proof_contacts(tmp_path: Path) -> None:
     assert race(tmp_path / "home", 4, 10_000) == {"2": 10_000}
 
 
+def test_two_workers_over_http_grant_two_confirm_them_and_know_what_was_sent(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    made(home)
+    # Whatever the hour is where this runs: quiet hours are none of this test's business.
+    (home / "rulebook.yaml").write_text("quiet_hours: {start: '00:00', end: '00:00'}\n")
+    with serving(home, workers=2) as server, httpx.Client(base_url=server.url, timeout=60) as client:
+        consent = {"purpose": "marketing", "granted": True}
+        body = {"userId": "c", "event": "Consent Updated", "messageId": "m", "properties": consent}
+        assert client.post("/v1/track", json=body).json() == {"success": True}
+        answers: list[dict] = []
+
+        def call() -> None:  # a connection each, so that both workers are asked
+            email = {"customer_id": "c", "channel": "email", "placement": "newsletter"}
+            answers.append(httpx.post(f"{server.url}/decide", json=email, timeout=60).json())
+
+        threads = [threading.Thread(target=call) for _ in range(16)]
+        [each.start() for each in threads]
+        [each.join() for each in threads]
+        first, second = (each for each in answers if granted(each))
+        assert len(answers) == 16
+        for _ in range(4):
+            confirmed = httpx.post(f"{server.url}/decisions/{first['decision_id']}/confirm")
+            assert (confirmed.status_code, confirmed.json()) == (200, {"valid": True})
+        sent = {"decision_id": second["decision_id"], "offer_id": second["offers"][0]["offer_id"], "response_id": "r"}
+        assert client.post("/respond", json={**sent, "kind": "shown"}).json()["recorded"]
+        again = httpx.post(f"{server.url}/decisions/{second['decision_id']}/confirm").json()
+        assert {reason["rule"] for reason in again["reasons"]} == {"handed_over"}
+
+
 def test_a_crash_between_the_record_and_the_commit_leaves_the_contact_unspent(tmp_path, monkeypatch) -> None:
-    made = opened(tmp_path / "home", OFFERS)
-    agree(made, "c")
+    engine = opened(tmp_path / "home", OFFERS)
+    agree(engine, "c")
     real = reservations.take
 
     def killed(*_: object) -> None:
@@ -259,8 +290,8 @@ def test_a_crash_between_the_record_and_the_commit_leaves_the_contact_unspent(tm
 
     monkeypatch.setattr(reservations, "take", killed)
     with pytest.raises(KeyboardInterrupt):
-        made.decision(ask("c", "sms", request_id="r"), NOW)
+        engine.decision(ask("c", "sms", request_id="r"), NOW)
     monkeypatch.setattr(reservations, "take", real)
-    assert granted(made.decision(ask("c", "sms", request_id="r"), NOW))
-    made.close()
-    assert isinstance(made.workspace, Workspace)
+    assert granted(engine.decision(ask("c", "sms", request_id="r"), NOW))
+    engine.close()
+    assert isinstance(engine.workspace, Workspace)
