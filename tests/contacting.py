@@ -74,7 +74,7 @@ def race(home: Path, processes: int, rounds: int) -> Counter[str]:
         each.start()
     totals, errors = Counter[str](), Counter[str]()
     for _ in started:
-        per_round, failed = results.get(timeout=900)
+        per_round, failed = results.get(timeout=3_600)
         totals.update(per_round)
         errors.update(failed)
     for each in started:
