@@ -17,6 +17,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 __all__ = ["CONTENT_TYPE_LATEST", "answered", "decided", "policy", "received", "rendered"]
 
+_SHARED = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+"""As prometheus_client finds it when it is imported; Feast sets one of its own later, where there was none."""
 _OWN = CollectorRegistry()
 _DECISIONS = Counter("onestory_decisions", "Decisions made.", ["channel", "fallback"], registry=_OWN)
 _SUPPRESSED = Counter("onestory_suppressed", "Offers held back, once per reason.", ["reason"], registry=_OWN)
@@ -64,7 +66,7 @@ def answered(call: str, seconds: float) -> None:
 
 def rendered() -> bytes:
     """All counts in Prometheus' text format."""
-    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    if not _SHARED:
         return generate_latest(_OWN)
     shared = CollectorRegistry()
     MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
