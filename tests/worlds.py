@@ -39,7 +39,14 @@ PRODUCTS = {
     )
 }
 REASONS = ["quality", "wrong size", "a gift", "", "size too small"]
-PLACES = [("web", "home"), ("app", "cart"), ("email", "newsletter"), ("push", "message"), ("web", "agent")]
+PLACES = [
+    *[("web", "home")] * 6,
+    ("email", "newsletter"),
+    ("app", "cart"),
+    ("email", "newsletter"),
+    ("push", "message"),
+    ("web", "agent"),
+]
 PLACES += [("call_centre", "agent"), ("store", "agent")]
 
 products = st.sampled_from(sorted(PRODUCTS))
@@ -103,7 +110,7 @@ def books(draw: st.DrawFn) -> Rulebook:
 @st.composite
 def offers(draw: st.DrawFn, number: int) -> Offer:
     over = draw(st.sampled_from(["none", "products", "category"]))
-    conditions = [None, None, {"field": "orders", "operator": ">=", "value": 1}]
+    conditions = [None, None, None, None, {"field": "orders", "operator": ">=", "value": 1}]
     conditions += [{"not": {"field": "days_since_order", "operator": ">=", "value": 20}}]
     pick = st.sampled_from
     return Offer(
@@ -111,14 +118,14 @@ def offers(draw: st.DrawFn, number: int) -> Offer:
         kind=draw(pick(OFFER_KINDS)),
         product_ids=tuple(draw(st.lists(products, min_size=1, max_size=3, unique=True))) if over == "products" else (),
         category=draw(pick(["shoes", "tables", "food", "none of ours"])) if over == "category" else None,
-        channels=draw(pick([(), ("web", "app", "email"), ("store",)])),
-        placements=draw(pick([(), (), ("home", "newsletter", "message")])),
-        markets=draw(pick([(), (), (), ("de",)])),
-        valid_from=draw(pick([0.0, 0.0, NOW, NOW + 5.0])),
-        valid_until=draw(pick([NOW, NOW + 99 * DAY_S, NOW + 99 * DAY_S])),
+        channels=draw(pick([(), (), (), (), ("web", "app", "email"), ("store",)])),
+        placements=draw(pick([(), (), (), (), (), ("home", "newsletter", "message"), ("cart",)])),
+        markets=draw(pick([(), (), (), (), (), (), ("de",)])),
+        valid_from=draw(pick([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, NOW, NOW + 5.0])),
+        valid_until=draw(pick([*[NOW + 99 * DAY_S] * 7, NOW + 5.0])),
         eligibility=draw(pick(conditions)),
         value=Value(draw(pick([0.0, 10.0])), draw(pick([0.0, 1.0])), draw(pick([0.0, 5.0, 9.0]))),
-        budget=draw(pick([None, None, Budget(5, 2), Budget(None, 1)])),
+        budget=draw(pick([*[None] * 8, Budget(5, 2), Budget(None, 1)])),
     )
 
 
@@ -170,6 +177,7 @@ EVENTS: tuple[tuple[str, Callable[..., dict[str, Any]]], ...] = (
     ("Consent Updated", lambda draw, *_: {**draw(st.sampled_from(PURPOSES)), "granted": draw(st.booleans())}),
     ("Consent Updated", lambda *_: {"purpose": "marketing", "granted": True}),
     ("Product Added", lambda draw, *_: {"product_id": draw(products), "quantity": 1}),
+    ("$identify", lambda draw, *_: {"traits": {"store_id": "berlin"}}),
     ("$identify", lambda draw, *_: {"traits": {"store_id": draw(st.sampled_from(HOMES))}}),
     ("Offer Responded", response),
     ("Offer Responded", response),
@@ -181,7 +189,9 @@ HOMES = ["berlin", "berlin", "sydney", "depot", "nowhere"]
 def histories(draw: st.DrawFn, catalog: Catalog) -> list[Event]:
     """Anything that may happen to a customer in the last 120 days. Every order has an id of its own."""
     found = []
-    for number in range(draw(st.integers(0, 9))):
+    if draw(st.booleans()):  # a shop of their own, and nothing else in the way as often as not
+        found.append(Event("home", "$identify", NOW - 99 * DAY_S, NOW, "1", body={"traits": {"store_id": "berlin"}}))
+    for number in range(draw(st.sampled_from([0, 0, 1, 2, 3, 5, 7, 9]))):
         days = draw(st.one_of(st.floats(0, 120), st.sampled_from([7, 30, 0.5, 0])))
         name, body = draw(st.sampled_from(EVENTS))
         channel = draw(st.sampled_from(["web", "email", "store"]))
@@ -208,7 +218,7 @@ def worlds(draw: st.DrawFn) -> World:
     channel, placement = draw(st.sampled_from(PLACES))
     location_id = draw(st.sampled_from([None, "berlin"])) if channel == "store" else "online"
     location = LOCATIONS.get(location_id or "")
-    ages = st.sampled_from([0.0, 0.0, 50.0, 901.0, None])
+    ages = st.sampled_from([0.0, 0.0, 0.0, 50.0, 50.0, 900.0, 901.0, None])
     shops = {place: Shop(_heard(now, draw(ages)), shelf(draw, place, now)) for place in ("berlin", "potsdam", "depot")}
     facts = Facts(
         decision_id="law",
@@ -235,4 +245,4 @@ def _heard(now: float, age: float | None) -> float | None:
 
 
 def shelf(draw: st.DrawFn, place: str, now: float) -> dict[str, Level]:
-    return {p: Level(draw(st.integers(0, 2)), now, f"{place}-{p}") for p in PRODUCTS if draw(st.integers(0, 4))}
+    return {p: Level(draw(st.integers(0, 3)), now, f"{place}-{p}") for p in PRODUCTS if draw(st.integers(0, 8))}
