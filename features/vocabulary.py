@@ -158,6 +158,11 @@ class Offer:
     fallback: frozenset[str] = frozenset()
     treatments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
+    @property
+    def earns_by_product(self) -> bool:
+        """Whether it names no margin, and so earns what the product shown does."""
+        return self.value.margin == 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

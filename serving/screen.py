@@ -55,7 +55,7 @@ class _Shared:
         self._case = case
         self._of_offer = rules.asked(case, OFFER)
         self._of_moment = _functions(rules.asked(case, MOMENT))
-        self._of_terms = _functions(rules.asked(case, TERMS))
+        self._of_terms = rules.asked(case, TERMS)
         self._of_product = rules.asked(case, PRODUCT)
         self._by_needs: dict[tuple[bool, bool, bool], Asked] = {}
         self._products: dict[tuple[str, str], tuple[Reason, ...]] = {}
@@ -77,9 +77,11 @@ class _Shared:
         if found is None:
             product = self._case.product(product_id)
             found = self._products[key] = _applied(self._asked(product), self._case, offer, product)
-        if self._of_terms:
-            found += _applied(self._of_terms, self._case, offer, self._case.product(product_id))
         return found
+
+    def terms_of(self, offer: Offer) -> Asked:
+        """The rules on the offer's terms for a product; mostly there are none to ask."""
+        return [each.holds_back for each in self._of_terms if each.needs is None or getattr(offer, each.needs)]
 
     def _asked(self, product: Product) -> Asked:
         """The rules for which there is anything to see: the others would say nothing."""
@@ -102,11 +104,13 @@ def _functions(asked: Iterable[Rule]) -> Asked:
 
 
 def _screened(case: Case, offer: Offer, shared: _Shared) -> Screened:
-    reasons = shared.of_offer(offer)
+    reasons, terms = shared.of_offer(offer), shared.terms_of(offer)
     passed_over: list[tuple[str, tuple[Reason, ...]]] = []
     chosen: str | None = None
     for product_id in case.products_by_affinity(offer):
         held = shared.of_product(offer, product_id)
+        if terms:
+            held += _applied(terms, case, offer, case.product(product_id))
         if not held:
             chosen = product_id
             break

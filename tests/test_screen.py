@@ -98,7 +98,7 @@ def retry_after(of_offer: set[Key], of_products: Mapping[str, set[Key]]) -> floa
 
 
 @given(worlds())
-@settings(max_examples=60)
+@settings(max_examples=50)
 def test_at_its_retry_after_a_reason_is_gone_and_one_second_before_it_is_there(world: World) -> None:
     def there(reason: Reason, offer: Offer, now: float) -> bool:
         later = at(world, now)
@@ -114,7 +114,7 @@ def test_at_its_retry_after_a_reason_is_gone_and_one_second_before_it_is_there(w
 
 
 @given(worlds())
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_rules_that_are_not_asked_would_have_said_nothing(world: World) -> None:
     case = case_of(world)
     for came in screened(world):
@@ -129,7 +129,7 @@ def test_rules_that_are_not_asked_would_have_said_nothing(world: World) -> None:
 
 
 @given(worlds(), st.randoms())
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_the_order_of_rules_never_matters(world: World, random) -> None:
     def told() -> dict:
         return {
@@ -144,7 +144,7 @@ def test_the_order_of_rules_never_matters(world: World, random) -> None:
 
 
 @given(worlds(), st.sampled_from(RULES))
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_one_rule_more_never_opens_an_offer(world: World, left_out: rules.Rule) -> None:
     after = {s.offer.offer_id for s in screened(world) if s.open}
     with pytest.MonkeyPatch.context() as patch:
@@ -153,7 +153,7 @@ def test_one_rule_more_never_opens_an_offer(world: World, left_out: rules.Rule) 
 
 
 @given(worlds())
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_nothing_is_shown_that_any_rule_holds_back(world: World) -> None:
     for shown in answer(decide(world.facts, Policy(world.catalog, world.book, Models())))["offers"]:
         offer = world.catalog.offers[shown["offer_id"]]
@@ -163,7 +163,7 @@ def test_nothing_is_shown_that_any_rule_holds_back(world: World) -> None:
 
 
 @given(worlds())
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_consent_is_absolute(world: World) -> None:
     word = reference.word_on(world, "marketing")
     if world.facts.channel in OUTBOUND and not (word and word.body["granted"]):
@@ -171,7 +171,7 @@ def test_consent_is_absolute(world: World) -> None:
 
 
 @given(worlds())
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_a_decision_says_of_every_offer_that_it_is_shown_or_why_not(world: World) -> None:
     decided = answer(decide(replace(world.facts, limit=20), Policy(world.catalog, world.book, Models())))
     shown = {offer["offer_id"] for offer in decided["offers"]}

@@ -42,7 +42,7 @@ def _always(case: Case) -> bool:
 class Rule:
     """One rule. It would say nothing, and so is not asked, where `concerns` is false, or what it `needs` is not there.
 
-    `needs` is a field of the offer; of PRODUCT rules whether the profile has an entry of the product (`bought`) or
+    `needs` is something of the offer; of PRODUCT rules whether the profile has an entry of the product (`bought`) or
     its category (`category_bought`), or the product a style (`style`).
     """
 
@@ -84,7 +84,7 @@ RULES: tuple[Rule, ...] = (
     Rule("stock.stock", stock.stock, ("out_of_stock", "stock_unknown"), PRODUCT),
     Rule("cart.in_cart", cart.in_cart, ("in_cart",), PRODUCT, None, lambda case: case.in_cart),
     Rule("terms.below_margin", terms.below_margin, ("below_margin",), OFFER),
-    Rule("terms.below_margin_of_product", terms.below_margin_of_product, ("below_margin",), TERMS),
+    Rule("terms.below_margin_of_product", terms.below_margin_of_product, ("below_margin",), TERMS, "earns_by_product"),
     Rule("limits.contact_limit", limits.contact_limit, ("contact_limit",), MOMENT, None, lambda c: c.outbound),
     Rule("continuity.terms", continuity.terms, ("terms_conflict",), OFFER, None, lambda c: c.facts.carried),
     Rule("terms.promised", terms.promised, ("terms_conflict",), TERMS, None, lambda case: case.terms),

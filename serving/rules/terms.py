@@ -12,12 +12,12 @@ from serving.rules.case import Case, Reason, Reasons, within
 
 def below_margin(case: Case, offer: Offer) -> Reasons:
     """An accepted offer must earn so much: its margin − discount − cost. One without a margin is judged per product."""
-    return () if offer.value.margin == 0.0 and case.has_products(offer) else _earned(case, offer, None)
+    return () if offer.earns_by_product and case.has_products(offer) else _earned(case, offer, None)
 
 
 def below_margin_of_product(case: Case, offer: Offer, product: Product) -> Reasons:
     """The same with the product's margin, where the offer names none."""
-    return _earned(case, offer, product) if offer.value.margin == 0.0 else ()
+    return _earned(case, offer, product) if offer.earns_by_product else ()
 
 
 def _earned(case: Case, offer: Offer, product: Product | None) -> Reasons:
