@@ -255,5 +255,5 @@ def _logged(facts: Facts, stock: Shelf, shops: Shops, seq: int | None, profile_a
         "stock": stock.logged(),
         "feeds": facts.feeds,
         "shops": shops.logged(),
-        "used": facts.used,
+        "used": {offer_id: [*used] for offer_id, used in facts.used.items()},
     }
