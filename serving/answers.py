@@ -188,6 +188,8 @@ class Export(BaseModel):
     events: list[dict[str, Any]]
     responses: list[dict[str, Any]]
     requests: list[dict[str, Any]]
+    reservations: list[dict[str, Any]]
+    dismissals: list[dict[str, Any]]
     decisions: list[dict[str, Any]]
     profiles_seen: list[dict[str, Any]]
 

@@ -30,14 +30,14 @@ def opened(home: Path, offers: str = OFFERS) -> Engine:
     return Engine.open(made(home, offers))
 
 
-def agree(engine: Engine, *customer_ids: str) -> None:
-    """Everybody named has agreed to be written to, long ago."""
+def agree(engine: Engine, *customer_ids: str, anew: str = "") -> None:
+    """Everybody named has agreed to be written to, long ago; `anew`: by other messages than the first time."""
     said = {"type": "track", "event": "Consent Updated", "properties": {"purpose": "marketing", "granted": True}}
     who = [
         {"anonymousId": each.removeprefix("anonymous:")} if each.startswith("anonymous:") else {"userId": each}
         for each in customer_ids
     ]
-    messages = [{**said, **each, "messageId": f"consent-{name}"} for each, name in zip(who, customer_ids, strict=True)]
+    messages = [{**said, **each, "messageId": f"{anew}consent-{name}"} for each, name in zip(who, customer_ids, strict=True)]
     for start in range(0, len(messages), 100):
         receipts = engine.ingest(messages[start : start + 100], LONG_AGO, None)
         assert all(each.stored for each in receipts)

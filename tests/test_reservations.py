@@ -167,7 +167,7 @@ def test_what_is_forgotten_counts_no_more(engine, customer) -> None:
     shown(engine, answer, NOW, kind="dismissed")
     counts = engine.customers.erase(customer, NOW)["counts"]
     assert (counts["reservations"], counts["dismissals"], counts["last_decisions"]) == (1, 1, 1)
-    agree(engine, customer)
+    agree(engine, customer, anew="anew-")
     assert granted(engine.decision(ask(customer, "sms"), NOW))
 
 
