@@ -1,7 +1,7 @@
 """What an event costs until it is durable and visible to the next decision, beside Feast's own `FeatureStore.push`.
 
 Ours takes the orders through `Intake`: checked, deduplicated, appended to the log, resolved to a customer, folded,
-and written online. Feast's push gets the same orders as rows of a view, online only, in a process of its own
+and written online. Feast's push gets the same orders as rows of two views, online only, in a process of its own
 (`feast_push`), so that it runs with Feast as it is installed; the two take turns, round by round.
 """
 
@@ -55,8 +55,10 @@ def main() -> None:
         for number in range(ROUNDS + 1):
             Console(stderr=True).print(f"ingestion: round {number} of {ROUNDS}" if number else "ingestion: warming up")
             for name, measured in {
-                "Feast push, one by one": push(ALONE, 1),
-                "Feast push of 100 rows": push(10 * TOGETHER, TOGETHER),
+                "Feast push of 80 features, one by one": push("features", ALONE, 1),
+                "Feast push of 80 features, 100 rows": push("features", 5 * TOGETHER, TOGETHER),
+                "Feast push of 5 fields, one by one": push("order", ALONE, 1),
+                "Feast push of 5 fields, 100 rows": push("order", 10 * TOGETHER, TOGETHER),
                 "ours, one by one": rate(intake, orders(5 * ALONE, began, first), 1),
                 "ours, batches of 100": rate(intake, orders(20 * TOGETHER, began, first + 5 * ALONE), TOGETHER),
             }.items():
@@ -81,15 +83,15 @@ def _intake(home: Path) -> Callable[[Sequence[dict[str, Any]]], object]:
 
 
 @contextmanager
-def _feast() -> Iterator[Callable[[int, int], float]]:
-    """Asks `feast_push` for one round at a time: `(rows, rows a push)` to rows a second."""
+def _feast() -> Iterator[Callable[[str, int, int], float]]:
+    """Asks `feast_push` for one round at a time: `(view, rows, rows a push)` to rows a second."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.feast_push"]
     with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         asks, answers = child.stdin, child.stdout
         assert asks is not None and answers is not None
 
-        def push(count: int, size: int) -> float:
-            print(count, size, file=asks, flush=True)
+        def push(view: str, count: int, size: int) -> float:
+            print(view, count, size, file=asks, flush=True)
             return float(answers.readline())
 
         yield push
@@ -98,13 +100,15 @@ def _feast() -> Iterator[Callable[[int, int], float]]:
 
 def _print(rates: dict[str, list[float]]) -> None:
     table = Table(title=f"ingestion, durable and visible, {ROUNDS} rounds, one process")
-    for heading in ("way in", "events a second", "× Feast one by one", "noise ±%"):
+    for heading in ("way in", "events a second", "× 80 features", "× 5 fields", "noise ±%"):
         table.add_column(heading, justify="right" if heading != "way in" else "left")
     middle = {name: sorted(each)[len(each) // 2] for name, each in rates.items()}
-    floor = middle["Feast push, one by one"]
+    floors = [middle[f"Feast push of {what}, one by one"] for what in ("80 features", "5 fields")]
     for name, each in rates.items():
         noise = 50 * (max(each) - min(each)) / middle[name]
-        table.add_row(name, f"{middle[name]:,.0f}", f"{middle[name] / floor:.1f}", f"{noise:.0f}")
+        table.add_row(
+            name, f"{middle[name]:,.0f}", *(f"{middle[name] / floor:.1f}" for floor in floors), f"{noise:.0f}"
+        )
     Console().print(table)
 
 

@@ -54,7 +54,7 @@ def story(known: Known, catalog: Catalog, now: float) -> dict[str, Any]:
             {**_product(each.id, catalog), "last_at": moment(each.last_at)}
             for each in browsing.products(profile, now)[:MOST_LOOKED_AT]
         ],
-        "consents": [_consent(each) for each in consent.consents(profile)],
+        "consent": [_consent(each) for each in consent.consents(profile)],
         "habits": _habits(profile, now),
         "contacts": {
             "last": _contact(care.last_contact(profile)),

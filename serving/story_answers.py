@@ -179,7 +179,7 @@ class Story(BaseModel):
     checkout_failed: StoryCheckout | None
     cart: StoryCart
     looked_at: list[StoryLooked]
-    consents: list[StoryConsent]
+    consent: list[StoryConsent]
     habits: StoryHabits
     contacts: StoryContacts
     recent_decisions: list[StoryDecision]

@@ -37,7 +37,9 @@ def program(language: str, name: str, url: str, key: str = "wk", customer: str =
     (found,) = [text for text in programs if name in text]
     for word in (ADDRESS, KEY, "1042"):
         assert word in found, f"docs/clients.md: no `{word}` in the program with `{name}`"
-    return str(found).replace(ADDRESS, url.removeprefix("http://")).replace(KEY, key).replace("1042", customer)
+    said = str(found).replace(ADDRESS, url.removeprefix("http://")).replace(KEY, key)
+    mailbox = "jo" if customer == "1042" else f"jo-{customer}"  # of one mailbox all would be one customer
+    return said.replace("1042", customer).replace("jo@", f"{mailbox}@")
 
 
 # ------------------------------------------------------------------------------------------- programs

@@ -100,7 +100,7 @@ def test_the_story_says_how_everything_stands(engine: Engine) -> None:
     assert (item["product_id"], item["device"], item["channel"]) == ("trail-shoe-42", "phone", "app")
     assert item["age_s"] == pytest.approx(200 * 60, abs=3)
     assert [each["product_id"] for each in story["looked_at"]] == ["trail-shoe-42"]
-    (word,) = story["consents"]
+    (word,) = story["consent"]
     assert (word["purpose"], word["channel"], word["granted"]) == ("marketing", "email", True)
     assert story["contacts"]["last"]["reason"] == "where is it?"
     assert {each["id"]: each["kind"] for each in story["ids"]} == {HER: "login", "phone": "anonymous"}
