@@ -8,7 +8,8 @@ everything that a decision asks of it is worked out at load.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ class Catalog:
             "_of_category": of_category,
             "_sizes": {style: tuple(ids) for style, ids in sizes.items()},
             "_over": over,
+            "_shops": tuple(each for each in self.locations.values() if each.kind == "shop"),
+            "_near": {},
+            "budgeted": tuple(sorted(offer.offer_id for offer in self.offers.values() if offer.budget)),
             "_about": {product_id: tuple(sorted(ids)) for product_id, ids in about.items()},
         }
         for name, value in index.items():
@@ -72,6 +76,10 @@ class Catalog:
     _sizes: Mapping[str, tuple[str, ...]] = field(init=False, repr=False)
     _over: Mapping[str, tuple[str, ...]] = field(init=False, repr=False)
     _about: Mapping[str, tuple[str, ...]] = field(init=False, repr=False)
+    budgeted: tuple[str, ...] = field(init=False, repr=False)
+    """The ids of the offers with a budget."""
+    _shops: tuple[Location, ...] = field(init=False, repr=False)
+    _near: dict[str, tuple[tuple[float, str], ...]] = field(init=False, repr=False)
 
     def candidates(self, channel: str, placement: str) -> tuple[Offer, ...]:
         """All offers by id: one that is foreign to the channel or placement is held back by a rule that says so."""
@@ -89,6 +97,15 @@ class Catalog:
         found = self._over.get(offer.offer_id)
         return found if found is not None else offer.product_ids or self.products_in(offer.category or "")
 
+    def shops_near(self, location_id: str) -> Sequence[tuple[float, str]]:
+        """`(kilometres, location_id)` of every shop that says where it is, the nearest to that location first."""
+        found = self._near.get(location_id)
+        if found is None:
+            home = self.locations.get(location_id)
+            measured = [] if home is None else [(_km(home, shop), shop.location_id) for shop in self._shops]
+            found = self._near[location_id] = tuple(sorted((km, each) for km, each in measured if km is not None))
+        return found
+
     def products_in(self, category: str) -> tuple[str, ...]:
         """The ids of a category's products, in the file's order."""
         return self._of_category.get(category, ())
@@ -96,6 +113,19 @@ class Catalog:
     def sizes_of(self, style_id: str) -> tuple[str, ...]:
         """The ids of the products that are sizes of this style."""
         return self._sizes.get(style_id, ())
+
+
+EARTH_KM = 6371.0
+
+
+def _km(one: Location, other: Location) -> float | None:
+    """The great-circle distance; None where one of them does not say where it is."""
+    if None in (one.latitude, one.longitude, other.latitude, other.longitude):
+        return None
+    here, there = math.radians(one.latitude or 0.0), math.radians(other.latitude or 0.0)
+    east = math.radians((other.longitude or 0.0) - (one.longitude or 0.0))
+    half = math.sin((there - here) / 2) ** 2 + math.cos(here) * math.cos(there) * math.sin(east / 2) ** 2
+    return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(half)))
 
 
 def schemas() -> dict[str, dict[str, Any]]:

@@ -46,8 +46,10 @@ def checked_body(name: str, body: Mapping[str, Any], at: str = "properties") -> 
 
 def completed(name: str, body: Body, catalog: _Catalog) -> Body:
     """`body` with what the catalog knows of its products or its offer and the message does not say."""
-    if name == "Offer Responded" and not body.get("offer_kind") and body["offer_id"] in catalog.offers:
-        body["offer_kind"] = catalog.offers[body["offer_id"]].kind
+    offer = catalog.offers.get(body["offer_id"]) if name == "Offer Responded" else None
+    if offer is not None:
+        body["offer_kind"] = body.get("offer_kind") or offer.kind
+        body.setdefault("discount", offer.value.discount)
     for line in body.get("products") or () if name in _CHECKS else ():
         _complete(line, catalog, priced=True)
     if name in _OF_A_PRODUCT:

@@ -95,6 +95,14 @@ feeds = sa.Table(
     sa.Column("location_id", sa.String, primary_key=True, doc="'' for the whole signal"),
     sa.Column("last_at", sa.Double, nullable=False),
 )
+offer_uses = sa.Table(
+    "offer_uses",
+    metadata,
+    sa.Column("offer_id", sa.String, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False, doc="days since 1970-01-01, UTC"),
+    sa.Column("uses", sa.Integer, nullable=False, doc="how often it was accepted on that day, by anybody"),
+    sa.Column("seq", sa.BigInteger, nullable=False, index=True, doc="of the event counted last"),
+)
 requests = sa.Table(
     "requests",
     metadata,
@@ -121,6 +129,23 @@ erased_messages = sa.Table(
     "erased_messages",
     metadata,
     sa.Column("mark", sa.LargeBinary, primary_key=True, doc="HMAC of a message id: a retry must not come back"),
+)
+reservations = sa.Table(
+    "reservations",
+    metadata,
+    sa.Column("decision_id", sa.String, primary_key=True, doc="the outbound decision that takes a contact"),
+    sa.Column("customer_id", sa.String, nullable=False, index=True, doc="as known at the decision"),
+    sa.Column("channel", sa.String, nullable=False),
+    sa.Column("kinds", sa.String, nullable=False, doc="of its offers, separated by commas"),
+    sa.Column("at", sa.Double, nullable=False, doc="when it was taken; once shown, when it was handed to the sender"),
+    sa.Column("until", sa.Double, doc="when it is given back; null once shown"),
+)
+dismissals = sa.Table(
+    "dismissals",
+    metadata,
+    sa.Column("message_id", sa.String, primary_key=True),
+    sa.Column("customer_id", sa.String, nullable=False, index=True, doc="as known at the decision"),
+    sa.Column("at", sa.Double, nullable=False),
 )
 
 

@@ -1,7 +1,8 @@
 """Eligibility: may this offer ever go to this customer? Conditions over the profile's features, as data.
 
 A condition is `{field, operator, value}`, or `{all: […]}`, `{any: […]}`, `{not: …}` of conditions. A feature
-that is unknown (NaN) meets no comparison; `known` asks for just that. There is no code in YAML.
+that is unknown (NaN) meets no comparison; `known` asks for just that. The value of a feature that stands for an
+order of names, such as the loyalty tier, may be such a name. There is no code in YAML.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from features.habits import TIERS
 from features.profiles import FEATURES
+from features.sentences import suggestion
 
 OPERATORS: Mapping[str, Callable[[float, Any], bool]] = {
     "==": operator.eq,
@@ -21,6 +24,8 @@ OPERATORS: Mapping[str, Callable[[float, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+NAMES: Mapping[str, tuple[str, ...]] = {"loyalty_tier": TIERS}
+"""Features that count the place in an order of names."""
 
 
 def problem_of(condition: Any) -> str | None:
@@ -43,8 +48,12 @@ def problem_of(condition: Any) -> str | None:
         return None if set(condition) == {"field", "operator"} else "`known` takes no value"
     if sign not in OPERATORS:
         return f"unknown operator `{sign}`; expected one of {', '.join([*OPERATORS, 'known'])}"
-    if isinstance(condition.get("value"), bool) or not isinstance(condition.get("value"), int | float):
-        return f"value `{condition.get('value')}` is no number; features are numbers"
+    value, names = condition.get("value"), NAMES.get(str(field))
+    if isinstance(value, str) and names:
+        if value.lower() not in names:
+            return f"unknown value `{value}` for `{field}`; {suggestion(value.lower(), names)}"
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        return f"value `{value}` is no number; features are numbers"
     extra = set(condition) - {"field", "operator", "value"}
     return f"unknown part `{min(extra)}`; expected field, operator, value" if extra else None
 
@@ -61,4 +70,7 @@ def meets(condition: Any, features: Mapping[str, float]) -> bool:
     known = value == value
     if condition["operator"] == "known":
         return known
-    return known and OPERATORS[condition["operator"]](value, condition["value"])
+    limit = condition["value"]
+    if isinstance(limit, str):
+        limit = NAMES[condition["field"]].index(limit.lower())
+    return known and OPERATORS[condition["operator"]](value, limit)

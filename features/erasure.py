@@ -26,6 +26,7 @@ from features.ownership import chunks
 from features.signals import ABOUT_STOCK
 from features.vocabulary import ANONYMOUS, Event
 
+_OF_DECISIONS = (database.requests, database.reservations, database.dismissals)
 _OF_A_SHELF = ("product_id", "location_id", "quantity")
 
 
@@ -52,11 +53,7 @@ def begin(connection: sa.Connection, customer_id: str, now: float) -> Erasing:
     counts = begun.counts if begun else Counter[str]()
     counts += _events(connection, ids)
     counts["identities"] += _links(connection, name, ids, now)
-    for table in (database.profiles, database.requests):
-        for chunk in chunks(ids):
-            counts[str(table.name)] += connection.execute(
-                sa.delete(table).where(table.c.customer_id.in_(chunk))
-            ).rowcount
+    counts += _rows(connection, (database.profiles, *_OF_DECISIONS), ids)
     erasing = Erasing(begun.customer_id if begun else customer_id, tuple(ids), counts)
     note(connection, erasing)
     return erasing
@@ -67,6 +64,11 @@ def note(connection: sa.Connection, erasing: Erasing) -> None:
     values = {"ids": orjson.dumps(erasing.ids), "counts": orjson.dumps(dict(erasing.counts))}
     statement = database.insert(connection, database.erasing).values(customer_id=erasing.customer_id, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["customer_id"], set_=values))
+
+
+def drop_granted(connection: sa.Connection, erasing: Erasing) -> Counter[str]:
+    """Delete, while nobody decides, what decisions that were under way kept since `begin`; how many rows, by store."""
+    return _rows(connection, _OF_DECISIONS, erasing.ids)
 
 
 def drop_online(connection: sa.Connection, store: Any, erasing: Erasing) -> int:
@@ -95,6 +97,15 @@ def _begun(connection: sa.Connection, customer_id: str) -> Erasing | None:
         if customer_id in ids:
             return Erasing(row.customer_id, tuple(ids), Counter(orjson.loads(row.counts)))
     return None
+
+
+def _rows(connection: sa.Connection, tables: Sequence[sa.Table], ids: Sequence[str]) -> Counter[str]:
+    counts = Counter[str]()
+    for table in tables:
+        for chunk in chunks(ids):
+            gone = connection.execute(sa.delete(table).where(table.c.customer_id.in_(chunk)))
+            counts[str(table.name)] += gone.rowcount
+    return counts
 
 
 def _events(connection: sa.Connection, ids: Sequence[str]) -> Counter[str]:

@@ -6,7 +6,7 @@ The door for everybody else; the rule is in `partition`, what messages say in `l
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from features import database
 from features.learning import Learnt, learn, reached, settle
 from features.links import DEVICE, KEYS, LOGIN_SEEN, UNLINK, USER, Link, node_of, owned_by
-from features.ownership import Resolver, customer_of, links_at, owners_of, touch
+from features.ownership import OWNED_BY, Resolver, chunks, customer_of, links_at, owners_of, touch
 from features.partition import Graph, Partition, timeline
 from features.vocabulary import ANONYMOUS, EventProblem
 
@@ -28,6 +28,7 @@ __all__ = [
     "customer_of",
     "forget",
     "ids_of",
+    "ids_of_many",
     "learn",
     "links_around",
     "merges_of",
@@ -93,6 +94,15 @@ def names_of(connection: sa.Connection, id_: str) -> list[str]:
     table = database.owners
     nodes = connection.scalars(sa.select(table.c.id).where(table.c.customer_id == customer_id).order_by(table.c.id))
     return list(dict.fromkeys([customer_id, *map(owned_by, nodes)]))
+
+
+def ids_of_many(connection: sa.Connection, customer_ids: Collection[str]) -> dict[str, list[str]]:
+    """Per customer every login and anonymous id that means this customer, the one asked for first."""
+    found = {customer_id: [customer_id] for customer_id in customer_ids}
+    for chunk in chunks(list(found)):
+        for row in connection.execute(OWNED_BY, {"ids": chunk}):
+            found[row.customer_id].append(owned_by(row.id))
+    return found
 
 
 def _is_a_previous_login(graph: Graph, node: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from features import commerce, database, identity, profiles, signals
+from features import budgets, commerce, database, identity, profiles, signals
 from features.events import EventLog, EventProblem, check
 from features.links import whose
 from features.ownership import chunks
@@ -122,6 +122,10 @@ class Intake:
             for receipt, event in zip(receipts, checked, strict=True)
         ]
 
+    def use(self, catalog: Catalog) -> None:
+        """From now on events are completed from this catalog."""
+        self._catalog = catalog
+
     def one(self, record: Mapping[str, Any], known_at: float) -> Receipt:
         return self.many([record], known_at)[0]
 
@@ -141,6 +145,7 @@ class Intake:
             batch.heard[feed] = max(event.occurred_at, batch.heard.get(feed, event.occurred_at))
         if event.name in ABOUT_STOCK:
             self._stock(batch, event, seq)
+        budgets.note(batch.connection, event, seq)
         if customer_id is not None:
             self._fold(batch, customer_id, event)
 

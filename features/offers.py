@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
+from features import placeholders
 from features.checked_yaml import Checked, FileProblem, OneOf, Problem, Text, Texts, as_text, parse
 from features.eligibility import problem_of
-from features.vocabulary import CHANNELS, OFFER_KINDS, PLACEMENTS, Offer, Value
+from features.vocabulary import CHANNELS, OFFER_KINDS, PLACEMENTS, Budget, Offer, Value
 
 NAME = "offers.yaml"
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2}))?")
@@ -39,6 +40,16 @@ Id = Annotated[str, Field(min_length=1, max_length=255), BeforeValidator(as_text
 Money = Annotated[float, Field(ge=0)]
 
 
+def _placements(value: Any) -> Any:
+    return {True: list(PLACEMENTS), False: (), None: ()}.get(value, value) if not isinstance(value, list) else value
+
+
+_PLACEMENTS_OR_ALL = {"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"enum": list(PLACEMENTS)}}]}
+Fallback = Annotated[
+    tuple[Annotated[str, OneOf(PLACEMENTS)], ...], BeforeValidator(_placements), WithJsonSchema(_PLACEMENTS_OR_ALL)
+]
+
+
 class Worth(Checked):
     """What an accepted offer is worth, in the workspace's currency."""
 
@@ -47,13 +58,40 @@ class Worth(Checked):
     discount: Money = Field(0.0, description="money given away when the offer is accepted")
 
 
+class Limit(Checked):
+    """How often all customers together may accept the offer; a day is UTC's."""
+
+    total: int | None = Field(None, ge=1, description="ever")
+    daily: int | None = Field(None, ge=1, description="on one day (UTC)")
+
+    @field_validator("daily")
+    @classmethod
+    def _within_the_total(cls, daily: int | None, info: ValidationInfo) -> int | None:
+        total = info.data.get("total")
+        if daily is not None and total is not None and daily > total:
+            raise ValueError(f"is `{daily}`, more than `total` (`{total}`); expected at most that")
+        return daily
+
+
 class Treatment(Checked):
-    """The offer's content for one channel."""
+    """The offer's content for one channel; placeholders such as `{product.name}` are filled in."""
 
     title: Text | None = None
     body: Text | None = None
     image_url: Text | None = None
     url: Text | None = None
+
+    @field_validator("title", "body", "image_url", "url")
+    @classmethod
+    def _known_placeholders(cls, text: str | None) -> str | None:
+        problem = placeholders.problem_of(text) if text else None
+        if problem is not None:
+            raise ValueError(problem)
+        return text
+
+    def names(self) -> list[str]:
+        """The placeholders in its texts."""
+        return [name for text in self.model_dump(exclude_none=True).values() for name in placeholders.names_in(text)]
 
 
 class OfferEntry(Checked):
@@ -73,8 +111,8 @@ class OfferEntry(Checked):
     exclusive_group: Id | None = Field(None, description="of one such group at most one offer is shown")
     value: Worth = Worth()
     lever: float = Field(1.0, ge=0, description="the marketer's own factor on the priority")
-    budget: Any = None
-    fallback: Any = None
+    budget: Limit | None = None
+    fallback: Fallback = Field((), description="true, or placements: shown there only when nothing else is")
     treatments: dict[Annotated[str, OneOf(CHANNELS)], Treatment] = Field(
         {}, description="by channel; absent: the product's name"
     )
@@ -91,6 +129,15 @@ class OfferEntry(Checked):
         if problem is not None:
             raise ValueError(f"holds no condition: {problem}")
         return eligibility
+
+    @field_validator("treatments")
+    @classmethod
+    def _of_a_product(cls, treatments: dict[str, Treatment], info: ValidationInfo) -> dict[str, Treatment]:
+        if not info.data.get("product_ids") and not info.data.get("category"):
+            asked = [name for each in treatments.values() for name in each.names() if name.startswith("product.")]
+            if asked:
+                raise ValueError(f"has `{{{asked[0]}}}`, but the offer is over no product; name one, or leave it out")
+        return treatments
 
     @field_validator("category")
     @classmethod
@@ -134,13 +181,14 @@ def read_offers(name: str, content: bytes) -> tuple[dict[str, Offer], dict[str, 
         if entry.offer_id in found:
             text = f"offer `{entry.offer_id}` is given twice; first in line {first}"
             problems.append(document.problem(("offers", index, "offer_id"), text))
-        found[entry.offer_id] = _offer(entry)
+        found[entry.offer_id] = offer_of(entry)
     if problems:
         raise FileProblem(problems)
     return dict(sorted(found.items())), lines
 
 
-def _offer(entry: OfferEntry) -> Offer:
+def offer_of(entry: OfferEntry) -> Offer:
+    """The offer that a checked entry describes."""
     return Offer(
         offer_id=entry.offer_id,
         kind=entry.kind,
@@ -156,8 +204,8 @@ def _offer(entry: OfferEntry) -> Offer:
         exclusive_group=entry.exclusive_group,
         value=Value(entry.value.margin, entry.value.cost, entry.value.discount),
         lever=entry.lever,
-        budget=entry.budget,
-        fallback=entry.fallback,
+        budget=Budget(entry.budget.total, entry.budget.daily) if entry.budget else None,
+        fallback=frozenset(entry.fallback),
         treatments={channel: each.model_dump(exclude_none=True) for channel, each in entry.treatments.items()},
     )
 

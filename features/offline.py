@@ -36,6 +36,7 @@ from features import (
     orders,
     partition,
     profiles,
+    reactions,
     returns,
     steps,
 )
@@ -66,7 +67,7 @@ SCHEMAS = {
 
 _MAKERS = (
     *(profiles, corrections, steps, decay, entries, history, last_seen, links, partition),
-    *(returns, orders, cart, browsing, care, consent, habits),
+    *(returns, orders, cart, browsing, care, consent, habits, reactions),
 )
 """The modules that say what is in a part."""
 

@@ -22,6 +22,8 @@ _table, _owners = database.links, database.owners
 _ids: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
 # Made once, see `database.insert_of`.
 _OWNERS_OF = sa.select(_owners.c.id, _owners.c.customer_id).where(_owners.c.id.in_(_ids))
+OWNED_BY = sa.select(_owners).where(_owners.c.customer_id.in_(_ids)).order_by(_owners.c.id)
+"""The ids that are these customers' beside their own."""
 _LINKS_AT = sa.select(_table).where((_table.c.one == sa.bindparam("node")) | (_table.c.other == sa.bindparam("node")))
 _SHARED_AT = _LINKS_AT.order_by(_table.c.one.desc()).limit(MOST_READ)
 ALIASED = sa.select(_table.c.other).where(_table.c.other.in_(_ids), _table.c.kind == ALIAS)

@@ -4,9 +4,9 @@ These two are the only definition of every customer feature: the batch build, th
 training, serving and replay all call them. Both are pure: no clock, no store, time is an argument.
 
 A profile has two parts. `state` is of bounded size: decayed sums, last-seen times, and what stands open or was
-seen lately, in rooms of their own (`cart`, `browsing`, `orders`, `returns`, `care`, `consent`, `habits`), each with
-the functions to read it. `items` holds one entry for every product and category that the customer bought or
-returned in the last 730 days. Customer × offer features are made from the items in `affinity`.
+seen lately, in rooms of their own (`cart`, `browsing`, `orders`, `returns`, `care`, `consent`, `habits`,
+`reactions`), each with the functions to read it. `items` holds one entry for every product and category that the
+customer bought or returned in the last 730 days. Customer × offer features are made from the items in `affinity`.
 
 Decayed sums: a sum with half-life h counts an event that is t old with weight 2^(−t/h), so it is exact
 at any later instant from its last value alone (no window needs recomputing).

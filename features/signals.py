@@ -1,4 +1,4 @@
-"""What the shared signals say now: stock per product and location, and how old each feed is.
+"""What the shared signals say now: stock per product and location, uses of offers, and how old each feed is.
 
 Every worker keeps them in memory and reloads what changed before it decides, so that an event
 acknowledged by one worker is seen by the next decision of any other. On SQLite `PRAGMA data_version`
@@ -14,7 +14,8 @@ from functools import cache
 
 import sqlalchemy as sa
 
-from features import database
+from features import budgets, database
+from features.budgets import Used
 from features.vocabulary import ONLINE, Event
 
 ABOUT_STOCK = frozenset({"Stock Updated", "Stock Reserved", "Stock Released"})
@@ -41,6 +42,7 @@ class Signals:
         self._seq = -1
         self._stock: dict[str, dict[str, Level]] = {}
         self._feeds: dict[tuple[str, str], float] = {}
+        self._uses = budgets.Uses()
         self.refresh()
 
     def close(self) -> None:
@@ -60,6 +62,7 @@ class Signals:
                 self._seq = row.seq
             feeds = self._reader.execute(sa.select(database.feeds))
             self._feeds = {(row.signal, row.location_id): row.last_at for row in feeds}
+            self._uses.refresh(self._reader)
             self._version = version
 
     def _changed(self) -> object:
@@ -71,6 +74,10 @@ class Signals:
     def stock_at(self, location_id: str) -> Mapping[str, Level]:
         """The levels known at one location, by product."""
         return self._stock.get(location_id, {})
+
+    def used(self, offer_id: str, at: float) -> Used:
+        """How often the offer has been accepted, ever and on the day of `at`."""
+        return self._uses.of(offer_id, at)
 
     def last_at(self, signal: str, location_id: str = "") -> float | None:
         """When the feed of `signal` (at that location, or as a whole) last said anything; None if never."""

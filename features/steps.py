@@ -1,7 +1,8 @@
 """What each kind of event does to a profile: the table of all steps, and those of orders and responses.
 
 A step changes `state` and `items` in place. Events reach it in order; steps look at nothing else, no clock above
-all. What they do to cart, browsing, returns, order status, cases, consent and habits is in the rooms of that name.
+all. What they do to cart, browsing, returns, order status, cases, consent, habits and reactions is in rooms of
+that name.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from features import browsing, care, cart, consent, habits, orders, returns
+from features import browsing, care, cart, consent, habits, orders, reactions, returns
 from features.decay import count, half
 from features.entries import Items, bought, returned
 from features.vocabulary import DAY_S, OFFER_KINDS, Event
@@ -17,7 +18,7 @@ from features.vocabulary import DAY_S, OFFER_KINDS, Event
 State = dict[str, Any]
 Step = Callable[[State, Items, Event], None]
 
-VERSION = 2
+VERSION = 3
 """Of the state: raise it when a step writes other values. Another version is folded anew, never read (`profiles`)."""
 YEAR_DAYS = 365
 HALF_LIVES_DAYS = (7, 30, 90, 365)
@@ -47,6 +48,7 @@ def fresh_state() -> State:
         **care.fresh(),
         "consent": {},
         "habits": habits.fresh(),
+        "reactions": reactions.fresh(),
     }
 
 
@@ -135,7 +137,15 @@ def _joined(*tables: Mapping[str, Step | tuple[Step, ...]]) -> dict[str, tuple[S
 
 
 STEPS: Mapping[str, tuple[Step, ...]] = _joined(
-    _STEPS, returns.STEPS, orders.STEPS, cart.STEPS, browsing.STEPS, care.STEPS, consent.STEPS, habits.STEPS
+    _STEPS,
+    returns.STEPS,
+    orders.STEPS,
+    cart.STEPS,
+    browsing.STEPS,
+    care.STEPS,
+    consent.STEPS,
+    habits.STEPS,
+    reactions.STEPS,
 )
 """Every event that changes a profile, with its steps in all rooms. An event that is not here only makes one known."""
 

@@ -35,7 +35,9 @@ class _Table:
     lines: Sequence[int]
 
 
-def _known_zone(name: str) -> str:
+@cache
+def known_zone(name: str) -> str:
+    """`name` if it is a time zone; ValueError with a suggestion if not."""
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
@@ -80,7 +82,7 @@ class LocationRow(_Row):
     market: str | None = None
     latitude: Annotated[float, Field(ge=-90, le=90)] | None = None
     longitude: Annotated[float, Field(ge=-180, le=180)] | None = None
-    timezone: Annotated[str, AfterValidator(cache(_known_zone))] | None = None
+    timezone: Annotated[str, AfterValidator(known_zone)] | None = None
 
 
 def read_products(name: str, content: bytes) -> dict[str, Product]:

@@ -126,8 +126,19 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """How often an offer may be accepted by all customers together: ever, and on one day (UTC). None: any number."""
+
+    total: int | None = None
+    daily: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
-    """Any next best action we may take; `kind` says which. `product_ids` are in order of popularity."""
+    """Any next best action we may take; `kind` says which. `product_ids` are in order of popularity.
+
+    `fallback` are the placements in which it is shown only when nothing else is.
+    """
 
     offer_id: str
     kind: str
@@ -143,9 +154,14 @@ class Offer:
     exclusive_group: str | None = None
     value: Value = field(default_factory=Value)
     lever: float = 1.0
-    budget: Any = None
-    fallback: Any = None
+    budget: Budget | None = None
+    fallback: frozenset[str] = frozenset()
     treatments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def earns_by_product(self) -> bool:
+        """Whether it names no margin, and so earns what the product shown does."""
+        return self.value.margin == 0.0
 
 
 @dataclass(frozen=True, slots=True)

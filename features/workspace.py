@@ -33,6 +33,11 @@ class Workspace:
         return self.home / "decisions"
 
     @property
+    def continuity(self) -> Path:
+        """Which decision each customer was shown last, for a day at most."""
+        return self.home / "continuity"
+
+    @property
     def versions(self) -> Path:
         """Content-addressed copies of every rulebook, catalog and model that a decision used."""
         return self.home / "versions"

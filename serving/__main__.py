@@ -66,7 +66,7 @@ def decide(
         with _progress() as progress:
             task = progress.add_task("deciding", total=len(customer_ids))
             summary = decide_audience(
-                engine.decision,
+                engine.decisions,
                 customer_ids,
                 lambda customer_id: Question(customer_id, channel, placement, limit, location_id=location_id),
                 time.time,
@@ -120,17 +120,24 @@ def replay(
 
 @book.command("check")
 def check_rulebook(file: Annotated[Path | None, typer.Argument(help="by default the workspace's own")] = None) -> None:
-    """Say with line and suggestion what is wrong with a rulebook."""
+    """Say with line and suggestion what is wrong with a rulebook, and with the workspace's offers under it."""
+    from features.catalog import load_catalog
     from serving import rulebook
+    from serving.policy_check import findings
 
     path = file or open_workspace().file("rulebook.yaml")
     if not path.exists():
         refuse(f"rulebook: `{path}` does not exist; expected a YAML file")
     try:
         loaded = rulebook.load(path)
+        found = findings(loaded, load_catalog(open_workspace()), time.time())
     except FileProblem as problem:
         print(problem, file=sys.stderr)
         raise typer.Exit(1) from None
+    for each in found:
+        print(f"{'note: ' if each.note else ''}{each.problem}", file=sys.stderr)
+    if not all(each.note for each in found):
+        raise typer.Exit(1)
     print(f"{path.name}: {loaded.version} is fine")
 
 

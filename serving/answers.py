@@ -23,7 +23,9 @@ class OfferShown(BaseModel):
     propensity: float | None
     uplift: float | None
     value: float
+    worth: dict[str, float | None]
     context_weight: float
+    context: dict[str, float]
     lever: float
     selection_probability: float
     valid_until: str = Field(json_schema_extra={"format": "date-time"})
@@ -79,6 +81,19 @@ class Decision(BaseModel):
     versions: dict[str, str | None]
     suppressed: list[SuppressedOffer] | None = None
     passed_over: list[PassedOver] | None = None
+
+
+class ReasonNow(ReasonShown):
+    """What speaks against sending a prepared offer now."""
+
+    offer_id: str
+
+
+class Confirmed(BaseModel):
+    """The answer to `/decisions/{decision_id}/confirm`. `reasons` are there where it is not valid."""
+
+    valid: bool
+    reasons: list[ReasonNow] | None = None
 
 
 class FieldProblem(BaseModel):
@@ -173,6 +188,8 @@ class Export(BaseModel):
     events: list[dict[str, Any]]
     responses: list[dict[str, Any]]
     requests: list[dict[str, Any]]
+    reservations: list[dict[str, Any]]
+    dismissals: list[dict[str, Any]]
     decisions: list[dict[str, Any]]
     profiles_seen: list[dict[str, Any]]
 

@@ -1,6 +1,6 @@
 """Among what is open: which offers, in which order, and with what probability.
 
-priority = propensity × context weight × value × lever. Offers are taken rank by rank from those not
+priority = propensity^a × context weight × value × lever. Offers are taken rank by rank from those not
 yet masked (the same product, the same exclusive group, too many of one category). With exploration ε the best is taken
 with probability 1 − ε and any of the rest of the unmasked set uniformly otherwise; the draw is a hash of
 the decision's seed, so the same decision draws the same. `selection_probability` is P(this offer at this
@@ -10,11 +10,14 @@ rank | the screened set, the offers above it); it is 1.0 while nothing is explor
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from features.vocabulary import Offer
+from serving.facts import Promised
 from serving.rulebook import Arbitration
+from serving.worth import Context, Worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +28,18 @@ class Scored:
     product_id: str | None
     category: str | None
     propensity: float | None
-    value: float
-    context_weight: float
+    worth: Worth
+    context: Context
+    exponent: float = 1.0
+    """How much the propensity counts against the value: a in propensity^a; 0: not at all."""
+    set_aside: str | None = None
 
     @property
     def priority(self) -> float:
         chance = 1.0 if self.propensity is None else self.propensity
-        return chance * self.context_weight * self.value * self.offer.lever
+        if self.exponent != 1.0:
+            chance = chance**self.exponent
+        return chance * self.context.weight * self.worth.value * self.offer.lever
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +56,50 @@ class Ranking:
     below_floor: tuple[Scored, ...]
     excluded: tuple[tuple[Scored, str], ...]
     """Each with the id of the shown offer that excludes it."""
+    by_default: bool = False
+    """Whether what is shown are the placement's fallback offers."""
 
 
-def rank(scored: Sequence[Scored], book: Arbitration, limit: int, seed: str) -> Ranking:
-    """At most `limit` of `scored`, best first, ties by offer id."""
+def ranked(
+    scored: Sequence[Scored],
+    book: Arbitration,
+    placement: str,
+    limit: int,
+    seed: str,
+    carried: Sequence[Promised] = (),
+) -> Ranking:
+    """The ranking of all but the placement's fallback offers; of those where nothing else is shown, floor or not."""
+    last_resort = [s for s in scored if placement in s.offer.fallback]
+    if not last_resort:
+        return rank(scored, book, limit, seed, carried=carried)
+    ranking = rank([s for s in scored if placement not in s.offer.fallback], book, limit, seed, carried=carried)
+    if ranking.shown:
+        return ranking
+    default = rank(last_resort, book, limit, seed, floor=-math.inf, carried=carried)
+    return Ranking(default.shown, ranking.below_floor, default.excluded, by_default=bool(default.shown))
+
+
+def rank(
+    scored: Sequence[Scored],
+    book: Arbitration,
+    limit: int,
+    seed: str,
+    floor: float | None = None,
+    carried: Sequence[Promised] = (),
+) -> Ranking:
+    """At most `limit` of `scored`: those `carried` on from another channel, then best first, ties by offer id.
+
+    `floor` instead of the rulebook's.
+    """
+    floor = book.floor if floor is None else floor
     priced = sorted((-s.priority, s.offer.offer_id, position) for position, s in enumerate(scored))
-    left = [scored[position] for negated, _, position in priced if -negated >= book.floor]
-    below = tuple(scored[position] for negated, _, position in priced if -negated < book.floor)
+    left = [scored[position] for negated, _, position in priced if -negated >= floor]
+    below = tuple(scored[position] for negated, _, position in priced if -negated < floor)
     shown: list[Ranked] = []
     excluded: list[tuple[Scored, str]] = []
     per_category: dict[str, int] = {}
     while left and len(shown) < limit:
-        position, probability = _draw(len(left), book.exploration, f"{seed}:{len(shown)}")
+        position, probability = _again(left, carried) or _draw(len(left), book.exploration, f"{seed}:{len(shown)}")
         chosen = left.pop(position)
         shown.append(Ranked(chosen, probability))
         if chosen.product_id is not None:
@@ -73,6 +113,15 @@ def rank(scored: Sequence[Scored], book: Arbitration, limit: int, seed: str) -> 
             if per_category[chosen.category] >= book.per_category:
                 left = [s for s in left if s.category != chosen.category]
     return Ranking(tuple(shown), below, tuple(excluded))
+
+
+def _again(left: Sequence[Scored], carried: Sequence[Promised]) -> tuple[int, float] | None:
+    """The position of the first offer carried on that is left with the product it was shown with; that is certain."""
+    for each in carried:
+        for position, scored in enumerate(left):
+            if (scored.offer.offer_id, scored.product_id) == (each.offer_id, each.product_id):
+                return position, 1.0
+    return None
 
 
 def _draw(count: int, exploration: float, seed: str) -> tuple[int, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from serving.question import Question
 from serving.schemas import LONGEST_ID
 
 ROWS_AT_ONCE = 20_000
+CUSTOMERS_AT_ONCE = 100
 SCHEMA = pa.schema(
     [
         ("decision_id", pa.string()),
@@ -36,7 +37,8 @@ class AudienceProblem(ValueError):
     """An audience file that cannot be used, in one sentence."""
 
 
-Decide = Callable[[Question, float], dict[str, Any]]
+Decide = Callable[[Sequence[Question], float], Iterable[Mapping[str, Any] | Problem]]
+"""One answer, or its problem, to each question, in order."""
 
 
 @dataclass(slots=True)
@@ -86,10 +88,13 @@ def decide_audience(
     out.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(draft, SCHEMA) as writer:
         rows: list[dict[str, Any]] = []
-        for customer_id in customer_ids:
-            first = named.setdefault(customer_of(customer_id), customer_id)
-            rows.extend(_rows(decide, ask(customer_id), clock(), summary, None if first == customer_id else first))
-            progress(1)
+        for start in range(0, len(customer_ids), CUSTOMERS_AT_ONCE):
+            some = [
+                (ask(customer_id), named.setdefault(customer_of(customer_id), customer_id))
+                for customer_id in customer_ids[start : start + CUSTOMERS_AT_ONCE]
+            ]
+            rows.extend(_rows(decide, some, clock(), summary))
+            progress(len(some))
             if len(rows) >= ROWS_AT_ONCE:
                 writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
                 rows.clear()
@@ -99,20 +104,32 @@ def decide_audience(
 
 
 def _rows(
-    decide: Decide, question: Question, now: float, summary: Summary, same_as: str | None
+    decide: Decide, questions: Sequence[tuple[Question, str]], now: float, summary: Summary
 ) -> Iterator[dict[str, Any]]:
-    summary.customers += 1
-    try:
-        if same_as is not None:
-            raise bad_input("customer_id", f"is the same customer as {shown(same_as)} above; expected each once")
-        if not question.customer_id.isprintable() or not 1 <= len(question.customer_id) <= LONGEST_ID:
-            raise bad_input("customer_id", f"is {shown(question.customer_id)}; expected 1 to {LONGEST_ID} characters")
-        decided = decide(question, now)
-    except Problem as problem:
-        summary.errors += 1
-        yield {"customer_id": question.customer_id, "error": str(problem)}
-        return
-    row = {"decision_id": decided["decision_id"], "customer_id": question.customer_id}
+    """The rows of each question of `(question, the first id of the same customer)`."""
+    refused = [_refused(question.customer_id, first) for question, first in questions]
+    answers = iter(decide([question for (question, _), no in zip(questions, refused, strict=True) if no is None], now))
+    for (question, _), no in zip(questions, refused, strict=True):
+        summary.customers += 1
+        decided = next(answers) if no is None else no
+        if isinstance(decided, Problem):
+            summary.errors += 1
+            yield {"customer_id": question.customer_id, "error": str(decided)}
+        else:
+            yield from _told(question.customer_id, decided, summary)
+
+
+def _refused(customer_id: str, first: str) -> Problem | None:
+    """Why nothing is decided for an id of the file."""
+    if customer_id != first:
+        return bad_input("customer_id", f"is the same customer as {shown(first)} above; expected each once")
+    if not customer_id.isprintable() or not 1 <= len(customer_id) <= LONGEST_ID:
+        return bad_input("customer_id", f"is {shown(customer_id)}; expected 1 to {LONGEST_ID} characters")
+    return None
+
+
+def _told(customer_id: str, decided: Mapping[str, Any], summary: Summary) -> Iterator[dict[str, Any]]:
+    row = {"decision_id": decided["decision_id"], "customer_id": customer_id}
     summary.offers += len(decided["offers"])
     if not decided["offers"]:
         summary.without_offer += 1

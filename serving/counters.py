@@ -15,8 +15,10 @@ from functools import cache
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-__all__ = ["CONTENT_TYPE_LATEST", "answered", "decided", "received", "rendered"]
+__all__ = ["CONTENT_TYPE_LATEST", "answered", "decided", "policy", "received", "rendered"]
 
+_SHARED = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+"""As prometheus_client finds it when it is imported; Feast sets one of its own later, where there was none."""
 _OWN = CollectorRegistry()
 _DECISIONS = Counter("onestory_decisions", "Decisions made.", ["channel", "fallback"], registry=_OWN)
 _SUPPRESSED = Counter("onestory_suppressed", "Offers held back, once per reason.", ["reason"], registry=_OWN)
@@ -29,6 +31,8 @@ _SECONDS = Histogram(
     registry=_OWN,
 )
 
+
+_POLICIES = Counter("onestory_policy_changes", "Changed policies.", ["outcome"], registry=_OWN)
 
 # Looking up a child by its labels costs more than counting; the labels' values are closed lists.
 _decisions = cache(_DECISIONS.labels)
@@ -50,6 +54,11 @@ def received(outcome: str, count: int = 1) -> None:
         _events(outcome).inc(count)
 
 
+def policy(outcome: str) -> None:
+    """A changed rulebook, catalog or model was `swapped` in by this worker, or `refused`."""
+    _POLICIES.labels(outcome).inc()
+
+
 def answered(call: str, seconds: float) -> None:
     """One answer to `call` (`decide`, `decide_batch`, `respond`, `events`, `story`) took so long."""
     _seconds(call).observe(seconds)
@@ -57,7 +66,7 @@ def answered(call: str, seconds: float) -> None:
 
 def rendered() -> bytes:
     """All counts in Prometheus' text format."""
-    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    if not _SHARED:
         return generate_latest(_OWN)
     shared = CollectorRegistry()
     MultiProcessCollector(shared)  # type: ignore[no-untyped-call]

@@ -5,7 +5,7 @@ The composition only; each part has a room of its own (`story`, `export`, `erasu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -30,7 +30,7 @@ MOST_RESPONSES = 10
 LOOKED_THROUGH = 500
 """So many of a customer's latest events are looked through for responses."""
 
-Decide = Callable[[Question, float], dict[str, Any]]
+Decide = Callable[[Question, float], Mapping[str, Any]]
 
 
 class Customers:

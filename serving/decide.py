@@ -12,17 +12,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from features import habits
 from features.affinity import Affinity, index_of
 from features.catalog import Catalog
 from features.profiles import derive
-from serving.arbitration import Ranking, Scored, rank
+from serving.arbitration import Ranking, Scored, ranked
 from serving.facts import Facts, moment
 from serving.rulebook import Rulebook
-from serving.rules import Case, Reason
+from serving.rules.case import Case, Reason
+from serving.rules.consent import allowed
 from serving.scoring import Models
 from serving.screen import Screened, screen
+from serving.treatments import treatment_of
+from serving.worth import CONTEXT, WORTH, context_of, worth_of
 
-ENGINE_VERSION = "1"
+ENGINE_VERSION = "2"
 """Rises when the same facts and policy may give another answer; replay compares bytes within one version."""
 
 
@@ -51,46 +55,41 @@ class Decision:
 
 def decide(facts: Facts, policy: Policy) -> Decision:
     """Screen all candidates, score the open ones, rank them. Nothing to show is a decision too."""
-    affinity = Affinity(facts.profile, index_of(policy.catalog), facts.now)
+    personal = allowed(facts, policy.book, "personalisation")
+    profiled = personal and allowed(facts, policy.book, "profiling")
+    affinity = Affinity(facts.profile if personal else None, index_of(policy.catalog), facts.now)
     features = derive(facts.profile, facts.now)
-    case = Case(facts, policy.book, policy.catalog, affinity, features)
+    case = Case(facts, policy.book, policy.catalog, affinity, features, personal)
     screened = tuple(screen(case, policy.catalog.candidates(facts.channel, facts.placement)))
     open_ = [s for s in screened if s.open]
-    scores = policy.models.score(facts, policy.catalog, [s.offer for s in open_], features, affinity)
-    scored = [
-        Scored(
-            offer=s.offer,
-            product_id=s.product_id,
-            category=case.product(s.product_id).category if s.product_id else s.offer.category,
-            propensity=propensity,
-            value=_value(case, s),
-            context_weight=_context_weight(policy.book, s.offer.kind, scores.churn),
-        )
-        for s, propensity in zip(open_, scores.propensity, strict=True)
-    ]
-    ranking = rank(scored, policy.book.arbitration, facts.limit, facts.decision_id)
-    return Decision(facts, policy, screened, ranking, scores.churn, _fallback(facts, policy))
+    scores = policy.models.score(facts, policy.catalog, [s.offer for s in open_], features, affinity, profiled)
+    scored = [_scored(case, s, chance, scores.churn) for s, chance in zip(open_, scores.propensity, strict=True)]
+    carried = facts.carried.offers if facts.carried else ()
+    ranking = ranked(scored, policy.book.arbitration, facts.placement, facts.limit, facts.seed, carried)
+    return Decision(facts, policy, screened, ranking, scores.churn, _fallback(facts, policy, ranking, profiled))
 
 
-def _value(case: Case, screened: Screened) -> float:
-    """Money earned if the customer accepts: margin − discount − cost; the product's margin where the offer has none."""
-    value = screened.offer.value
-    margin = value.margin
-    if not margin and screened.product_id:
-        margin = case.product(screened.product_id).margin or 0.0
-    return margin - value.discount - value.cost
+def _scored(case: Case, screened: Screened, propensity: float | None, churn: float | None) -> Scored:
+    offer, product_id = screened.offer, screened.product_id
+    return Scored(
+        offer=offer,
+        product_id=product_id,
+        category=case.product(product_id).category if product_id else offer.category,
+        propensity=propensity,
+        worth=worth_of(case, offer, product_id, None),
+        context=context_of(case, offer, product_id, churn),
+        exponent=case.book.arbitration.propensity_exponent,
+        set_aside=screened.set_aside,
+    )
 
 
-def _context_weight(book: Rulebook, kind: str, churn: float | None) -> float:
-    weight = book.arbitration.context_weights.get(kind)
-    return 1.0 if weight is None else weight.base + weight.churn * (churn or 0.0)
-
-
-def _fallback(facts: Facts, policy: Policy) -> str | None:
+def _fallback(facts: Facts, policy: Policy, ranking: Ranking, profiled: bool) -> str | None:
     """The one thing that most limits this answer, if anything does."""
+    if ranking.by_default:
+        return "placement_default"
     if facts.profile_missing:
         return "no_profile"
-    if not facts.known:
+    if not (facts.known and profiled):
         return "unknown_customer"
     if policy.models.propensity is None:
         return "no_model"
@@ -115,7 +114,7 @@ def answer(decision: Decision) -> dict[str, Any]:
         "decided_at": moment(facts.now),
         "arm": "nba",
         "fallback": decision.fallback,
-        "continued_from": None,
+        "continued_from": facts.carried.decision_id if facts.carried else None,
         "offers": [
             _shown(position + 1, r.scored, r.selection_probability, decision)
             for position, r in enumerate(decision.ranking.shown)
@@ -124,7 +123,7 @@ def answer(decision: Decision) -> dict[str, Any]:
         "versions": policy.versions,
         "suppressed": _suppressed(decision),
         "passed_over": [
-            {"offer_id": s.offer.offer_id, "product_id": product_id, "reasons": [_reason(r) for r in reasons]}
+            {"offer_id": s.offer.offer_id, "product_id": product_id, "reasons": [reason_told(r) for r in reasons]}
             for s in decision.screened
             for product_id, reasons in s.passed_over
         ],
@@ -132,23 +131,23 @@ def answer(decision: Decision) -> dict[str, Any]:
 
 
 def _shown(position: int, scored: Scored, probability: float, decision: Decision) -> dict[str, Any]:
-    offer = scored.offer
-    treatment = dict(offer.treatments.get(decision.facts.channel, {}))
-    if "title" not in treatment:
-        product = decision.policy.catalog.products.get(scored.product_id or "")
-        treatment["title"] = product.name if product else offer.offer_id
+    offer, facts, catalog = scored.offer, decision.facts, decision.policy.catalog
+    place = catalog.locations.get(scored.set_aside or facts.location_id or "")
+    tier = habits.loyalty_tier(facts.profile) if allowed(facts, decision.policy.book, "personalisation") else None
     return {
         "rank": position,
         "offer_id": offer.offer_id,
         "kind": offer.kind,
         "product_id": scored.product_id,
-        "treatment": treatment,
-        "fulfilment": None,
+        "treatment": treatment_of(offer, catalog.products.get(scored.product_id or ""), place, tier, facts.channel),
+        "fulfilment": {"kind": "reserve_in_store", "location_id": scored.set_aside} if scored.set_aside else None,
         "priority": scored.priority,
         "propensity": scored.propensity,
         "uplift": None,
-        "value": scored.value,
-        "context_weight": scored.context_weight,
+        "value": scored.worth.value,
+        "worth": {name: getattr(scored.worth, name) for name in WORTH},
+        "context_weight": scored.context.weight,
+        "context": {name: getattr(scored.context, name) for name in CONTEXT},
         "lever": offer.lever,
         "selection_probability": probability,
         "valid_until": moment(offer.valid_until),
@@ -166,7 +165,7 @@ def _suppressed(decision: Decision) -> list[dict[str, Any]]:
         {
             "offer_id": s.offer.offer_id,
             "retry_after": None if s.retry_after is None else moment(s.retry_after),
-            "reasons": [_reason(reason) for reason in s.reasons],
+            "reasons": [reason_told(reason) for reason in s.reasons],
         }
         for s in decision.screened
         if s.reasons
@@ -184,10 +183,10 @@ def _suppressed(decision: Decision) -> list[dict[str, Any]]:
 
 
 def _held_by_ranking(scored: Scored, reason: Reason) -> dict[str, Any]:
-    return {"offer_id": scored.offer.offer_id, "retry_after": None, "reasons": [_reason(reason)]}
+    return {"offer_id": scored.offer.offer_id, "retry_after": None, "reasons": [reason_told(reason)]}
 
 
-def _reason(reason: Reason) -> dict[str, Any]:
+def reason_told(reason: Reason) -> dict[str, Any]:
     return {
         "code": reason.code,
         "rule": reason.rule,

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from serving import decision_index
+from serving import decision_index, packing
 from serving.decision_log import ERASED
 
 Sizes = Mapping[Path, int]
@@ -32,14 +32,25 @@ class Line:
 
 
 def sizes(folder: Path) -> dict[Path, int]:
-    """Every file of the log and how long it is now: up to there one may look and change while others append."""
+    """Every plain file of the log and how long it is now: up to there one may look and change while others append."""
     return {path: path.stat().st_size for path in sorted(folder.glob("*/*.ndjson"))}
 
 
 def contents(folder: Path, customer_ids: Collection[str]) -> Iterator[dict[str, Any]]:
     """The customer's lines in the order of the files: decisions as logged, and the profiles that they saw."""
-    for line in _lines(sizes(folder), customer_ids):
-        yield orjson.loads(line.text)
+    about = _about(customer_ids)
+    for path in packing.files(folder):
+        try:
+            plain = path.stat().st_size
+        except FileNotFoundError:
+            yield from (orjson.loads(line) for _, line in packing.lines(path) if about.search(line))
+        else:
+            yield from (orjson.loads(line.text) for line in _found({path: plain}, about, cut_short=False))
+
+
+def unpacked(folder: Path, customer_ids: Collection[str]) -> dict[Path, int]:
+    """Make the packed files plain that hold lines of the customer; them, with how long they are now."""
+    return {path: path.stat().st_size for path in packing.unpack_where(folder, _about(customer_ids).search)}
 
 
 def blank(until: Sizes, customer_ids: Collection[str]) -> tuple[int, int]:
@@ -50,7 +61,7 @@ def blank(until: Sizes, customer_ids: Collection[str]) -> tuple[int, int]:
     """
     counts = [0, 0]
     by_file: dict[Path, list[tuple[int, bytes]]] = {}
-    for line in _lines(until, customer_ids, cut_short=True):
+    for line in _found(until, _about(customer_ids), cut_short=True):
         decision_id = re.match(rb'\{"decision_id":("[^"]*")', line.text)
         told = b',"decision_id":' + decision_id[1] if decision_id else b""
         by_file.setdefault(line.path, []).append((line.at, (ERASED + told + b"}").ljust(len(line.text))))
@@ -71,10 +82,10 @@ def blank(until: Sizes, customer_ids: Collection[str]) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-def _lines(until: Sizes, customer_ids: Collection[str], cut_short: bool = False) -> Iterator[Line]:
-    """Every line that is about one of the customers; those without an end, too, if `cut_short`."""
+def _about(customer_ids: Collection[str]) -> re.Pattern[bytes]:
+    """What stands in every line that is about one of the customers, and in no other."""
     told = b"|".join(re.escape(orjson.dumps(each)) for each in sorted(customer_ids))
-    yield from _found(until, re.compile(rb'"customer_id":(?:' + told + rb")[,}]"), cut_short)
+    return re.compile(rb'"customer_id":(?:' + told + rb")[,}]")
 
 
 def _half_blank(until: Sizes) -> Iterator[Line]:
@@ -85,7 +96,7 @@ def _half_blank(until: Sizes) -> Iterator[Line]:
 
 def _found(until: Sizes, pattern: re.Pattern[bytes], cut_short: bool) -> Iterator[Line]:
     for path, size in until.items():
-        if not size:
+        if not size or not path.exists():  # packed meanwhile: `unpacked` found it, or it holds nobody who is meant
             continue
         with path.open("rb") as file, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
             hit = pattern.search(content)

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from serving import packing
+
 ENTRY = np.dtype([("whose", "<u8"), ("at", "<u8"), ("now", "<f8")])
 DAYS = 30
 """How many days of the log are looked through at most, the latest first."""
@@ -62,12 +64,10 @@ def _mine(path: Path, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
 
 
 def _record(log: Path, at: int) -> dict[str, Any] | None:
-    with log.open("rb") as file:
-        file.seek(at)
-        try:
-            content = orjson.loads(file.readline())
-        except orjson.JSONDecodeError:
-            return None
+    try:
+        content = orjson.loads(packing.line_at(log, at))
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return None
     return content if isinstance(content, dict) else None
 
 

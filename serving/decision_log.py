@@ -6,7 +6,8 @@ id says where its record lies (day, worker, offset), so it is found without an i
 
 Lines are JSON objects of two kinds: a profile that decisions saw (written once while it stays the
 same), and a decision's record, which names the profile's line. Of an erased customer either is blanked
-out in place (`decision_files`), so that every other line stays where its id says.
+out in place (`decision_files`), so that every other line stays where its id says. Files of past days are packed
+(`packing`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 import orjson
 
-from serving import decision_index
+from serving import decision_index, packing
 from serving.door import Door
 
 SYNC_EVERY_S = 0.05
@@ -92,9 +93,8 @@ class DecisionLog:
             return None
         year, month, day, worker, offset = match.groups()
         try:
-            with (self._folder / f"{year}-{month}-{day}" / f"{worker}.ndjson").open("rb") as file:
-                file.seek(int(offset, 16))
-                line = file.readline()
+            path = self._folder / f"{year}-{month}-{day}" / f"{worker}.ndjson"
+            line = packing.line_at(path, int(offset, 16))
             if line.startswith(ERASED):
                 return {"decision_id": decision_id, "erased": True} if decision_id.encode() in line[:80] else None
             record = orjson.loads(line)
@@ -156,21 +156,18 @@ def records(folder: Path, since: float = 0.0, on_erased: Callable[[], None] = la
     the decisions of erased customers, of the days from `since` on, for each of which `on_erased` is called.
     """
     first_day = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d")
-    for path in sorted(folder.glob("*/*.ndjson")):
+    for path in packing.files(folder):
         if path.parent.name < first_day:
             continue
         profiles: dict[int, Any] = {}
-        at = 0
-        with path.open("rb") as file:
-            for line in file:
-                if line.startswith(ERASED):
-                    if b'"decision_id"' in line:
-                        on_erased()
-                elif line.endswith(b"\n"):
-                    content = orjson.loads(line)
-                    if "decision_id" not in content:
-                        profiles[at] = content["profile"]
-                    elif content["facts"]["now"] >= since:
-                        content["profile"] = profiles.get(content["facts"]["profile_at"])
-                        yield content
-                at += len(line)
+        for at, line in packing.lines(path):
+            if line.startswith(ERASED):
+                if b'"decision_id"' in line:
+                    on_erased()
+            elif line.endswith(b"\n"):
+                content = orjson.loads(line)
+                if "decision_id" not in content:
+                    profiles[at] = content["profile"]
+                elif content["facts"]["now"] >= since:
+                    content["profile"] = profiles.get(content["facts"]["profile_at"])
+                    yield content

@@ -1,75 +1,108 @@
-"""Gathers what `decide` needs, calls it, and logs: for one customer, for a batch, for an audience.
+"""Answers questions and takes events in: for one customer, for a batch, for an audience.
 
-The engine is the composition of one worker: database, Feast, signals, policy and decision log. It adds
-no rule of its own. Time is an argument of every call.
+The engine is the composition of one worker: database, Feast, signals, policy and decision log. It adds no rule of
+its own; how one decision is made and logged is the business of `desk`. Time is an argument of every call.
 """
 
 from __future__ import annotations
 
-import hashlib
+import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
-import sqlalchemy as sa
 
 from features import database, segment
-from features.catalog import load_catalog
 from features.events import EventProblem
 from features.identity import Resolver
 from features.intake import Intake, Receipt
 from features.learning import learn_from_log
-from features.signals import Level, Signals
-from features.store import ProfileNow, ProfileStore, StoreDown
-from features.vocabulary import ANONYMOUS, DAY_S, ONLINE
+from features.sentences import FileProblem
+from features.signals import Signals
+from features.store import ProfileStore, StoreDown
+from features.vocabulary import ANONYMOUS, OUTBOUND
 from features.workspace import Workspace
-from serving import counters, rulebook, schemas
+from serving import counters, repeats, schemas
+from serving.caretaker import Caretaker
+from serving.confirm import confirmed
 from serving.customers import Customers
-from serving.decide import ENGINE_VERSION, Policy, answer, decide
+from serving.decide import Policy
 from serving.decision_log import DecisionLog
-from serving.facts import Facts
+from serving.desk import Desk
+from serving.last_decisions import LastDecisions
+from serving.outbound import Outbound
+from serving.packing import pack_past
 from serving.problems import Problem, bad_input
-from serving.question import Question
+from serving.question import Ask
+from serving.replay import policies
 from serving.responses import accepted_by, responded
+from serving.retention import prune_days, prune_rows
 from serving.schemas import DecideBatchRequest, DecideRequest, Refused, RespondRequest
-from serving.scoring import load_models
-from serving.versions import keep
-
-Ask = DecideRequest | Question
+from serving.swap import Swap, looks, open_policy
+from serving.versions import at_work, keep, note_at_work
 
 
 class Engine:
     """One worker's way to decide. Open it with `Engine.open(workspace)`, end it with `close`."""
 
     def __init__(self, workspace: Workspace, store: ProfileStore, policy: Policy):
-        self.workspace, self.store, self.policy = workspace, store, policy
+        self.workspace, self.store = workspace, store
         self.database = database.connect(workspace)
         self.signals = Signals(self.database)
         self.resolver = Resolver(self.database)
         self.log = DecisionLog(workspace.decisions)
         self.intake = Intake(self.database, store, policy.catalog)
+        self.last = LastDecisions(workspace.continuity, workspace.secret())
+        self.desk = Desk(self.resolver, store, self.signals, self.log, self.last, policy)
+        self.outbound = Outbound(self.database, self.log, self.desk)
+        self._caretaker: Caretaker | None = None
+        self._looked = looks(workspace)
         self._hash = segment.hasher(workspace.secret())
         self.customers = Customers(workspace, store, self.decision, lambda: self.policy)
 
     @classmethod
     def open(cls, workspace: Workspace) -> Engine:
         """The engine over `workspace`, its files checked and its online store level with the event log."""
-        catalog = load_catalog(workspace)
-        policy = Policy(catalog, rulebook.load(workspace.file("rulebook.yaml")), load_models(workspace))
-        keep(workspace, policy)
+        before = looks(workspace)
+        policy = _opened(workspace)
         learn_from_log(database.connect(workspace))
         engine = cls(workspace, ProfileStore(workspace), policy)
         engine.intake.level_all()
+        engine._looked = before
         engine.customers.go_on(time.time())
         return engine
 
+    @property
+    def policy(self) -> Policy:
+        """The policy at work."""
+        return self.desk.policy
+
+    def attend(self, retention_days: int, clock: Callable[[], float]) -> None:
+        """Look after this worker from now on: changed files and promoted models are taken up, what is past goes."""
+        swap = Swap(self.workspace, self.policy, self._looked, self.use, _said)
+
+        def prune() -> None:
+            prune_days(self.workspace.decisions, clock(), retention_days)
+            pack_past(self.workspace.decisions, clock())
+            prune_rows(self.database, clock())
+
+        self._caretaker = Caretaker(swap.look, prune)
+
+    def use(self, policy: Policy) -> None:
+        """Decide by `policy` from the next decision on."""
+        keep(self.workspace, policy)
+        note_at_work(self.workspace, policy)
+        self.intake.use(policy.catalog)
+        self.desk.policy = policy
+
     def close(self) -> None:
+        if self._caretaker is not None:
+            self._caretaker.stop()
         self.signals.close()
         self.resolver.close()
         self.log.close()
+        self.last.close()
 
     def ready(self) -> bool:
         """Whether profiles can be read."""
@@ -83,108 +116,56 @@ class Engine:
 
     def decide(self, request: Ask, now: float) -> bytes:
         """The answer to one question, as JSON. Raises Problem where the question cannot be answered."""
-        decided = self.decision(request, now)
-        if not request.explain:
-            decided = {name: value for name, value in decided.items() if name not in ("suppressed", "passed_over")}
-        if isinstance(request, DecideRequest) and request.discreet:  # a page that may show an id learns no login by it
-            decided = {**decided, "customer_id": f"{ANONYMOUS}{request.anonymous_id}"}
-        return orjson.dumps(decided)
+        return orjson.dumps(_explained(request, self.decision(request, now)))
 
     def decide_batch(self, request: DecideBatchRequest, now: float) -> bytes:
         """`{"decisions": […]}` in the order asked; one that is refused stands there as its error."""
-        decided = [orjson.Fragment(self._one_of_many(entry, now)) for entry in schemas.entries(request)]
-        return orjson.dumps({"decisions": decided})
+        entries = schemas.entries(request)
+        asked = [entry for entry in entries if not isinstance(entry, Refused)]
+        answers = zip(asked, self.decisions(asked, now), strict=True)
+        return orjson.dumps({"decisions": [_of_many(entry, answers) for entry in entries]})
 
-    def _one_of_many(self, entry: DecideRequest | Refused, now: float) -> bytes:
-        if isinstance(entry, Refused):
-            return orjson.dumps(entry.body())
-        try:
-            return self.decide(entry, now)
-        except Problem as problem:
-            return orjson.dumps(Refused(entry.customer_id, problem).body())
-
-    def decision(self, ask: Ask, now: float) -> dict[str, Any]:
+    def decision(self, ask: Ask, now: float) -> Mapping[str, Any]:
         """The answer to one question with its whole trace. Raises Problem where it cannot be answered."""
+        (answer_,) = self.decisions([ask], now)
+        if isinstance(answer_, Problem):
+            raise answer_
+        return answer_
+
+    def decisions(self, asks: Sequence[Ask], now: float) -> Iterator[Mapping[str, Any] | Problem]:
+        """The answer to each question in their order, or its Problem; those of outbound channels share transactions."""
         self.signals.refresh()
+        if asks and asks[0].channel in OUTBOUND:  # many questions are of one channel
+            yield from self.outbound.decide(asks, now)
+            return
+        for ask in asks:
+            try:
+                yield self._inbound(ask, now)
+            except Problem as problem:
+                yield problem
+
+    def _inbound(self, ask: Ask, now: float) -> Mapping[str, Any]:
+        """Whose profile is read behind the door, and its decision logged, is not erased in between."""
         with self.log.door.inside():
             return self._inside(ask, now)
 
-    def _inside(self, ask: Ask, now: float) -> dict[str, Any]:
-        """Whose profile is read in here, and its decision logged, is not erased in between."""
+    def _inside(self, ask: Ask, now: float) -> Mapping[str, Any]:
         customer_id = self.resolver.customer(ask.customer_id, ask.anonymous_id)
         if ask.request_id is None:
-            return self._decided(ask, customer_id, now)
-        with database.transaction(self.database) as connection:
-            return self._repeatable(connection, ask, customer_id, now)
+            return self.desk.told(self.desk.draft(ask, customer_id, now))
+        with database.transaction(self.database) as connection:  # two callers at once agree
+            known = repeats.answered(connection, self.log, ask, customer_id, now)
+            if known is not None:
+                return known
+            decided = self.desk.told(self.desk.draft(ask, customer_id, now))
+            repeats.remember(connection, ask, customer_id, now, decided["decision_id"])
+            return decided
 
-    def _repeatable(self, connection: sa.Connection, ask: Ask, customer_id: str, now: float) -> dict[str, Any]:
-        """The same decision for the same `request_id` within a day; the lock makes two callers at once agree."""
-        table = database.requests
-        content = _content(ask)
-        mine = (table.c.customer_id == customer_id) & (table.c.request_id == ask.request_id)
-        row = connection.execute(sa.select(table).where(mine)).one_or_none()
-        if row is not None and now - row.requested_at < DAY_S:
-            if row.content != content:
-                raise bad_input(
-                    "request_id", f"`{ask.request_id}` was used for another question within a day; expected a new one"
-                )
-            record = self.log.find(row.decision_id)
-            if record is not None:
-                return dict(record["answer"])
-        decided = self._decided(ask, customer_id, now)
-        values = {"requested_at": now, "content": content, "decision_id": decided["decision_id"]}
-        statement = database.insert(connection, table)
-        statement = statement.values(customer_id=customer_id, request_id=ask.request_id, **values)
-        connection.execute(statement.on_conflict_do_update(index_elements=["customer_id", "request_id"], set_=values))
-        return decided
-
-    def _decided(self, ask: Ask, customer_id: str, now: float) -> dict[str, Any]:
-        seen, missing = self._profile(customer_id)
-        location_id = ask.location_id or (None if ask.channel == "store" else ONLINE)
-        location = self.policy.catalog.locations.get(location_id or "")
-        stock = _Read(self.signals.stock_at(location_id) if location_id else {})
-        feeds = {
-            "profile": self.signals.last_at("profile"),
-            "stock": self.signals.last_at("stock", location_id) if location_id else None,
-        }
-        content = (customer_id, seen.seq, {"state": seen.profile.state, "items": seen.profile.items}) if seen else None
-        with self.log.slot(now, content) as slot:
-            facts = Facts(
-                decision_id=slot.decision_id,
-                now=now,
-                customer_id=customer_id,
-                channel=ask.channel,
-                placement=ask.placement,
-                limit=ask.limit,
-                location_id=location_id,
-                market=location.market if location else None,
-                product_id=ask.product_id,
-                cart=tuple(ask.cart),
-                profile=seen.profile if seen else None,
-                profile_missing=missing,
-                stock=stock,
-                feeds=feeds,
-            )
-            decided = answer(decide(facts, self.policy))
-            _count(decided)
-            slot.write(
-                {
-                    "decision_id": slot.decision_id,
-                    "engine": ENGINE_VERSION,
-                    "versions": self.policy.versions,
-                    "request": _asked(ask),
-                    "facts": _logged(facts, stock.read, seen.seq if seen else None, slot.profile_at),
-                    "answer": decided,
-                },
-                None if ask.preview else customer_id,
-            )
-        return decided
-
-    def _profile(self, customer_id: str) -> tuple[ProfileNow | None, bool]:
-        try:
-            return self.store.read(customer_id), False
-        except StoreDown:
-            return None, True
+    def confirm(self, decision_id: str, now: float) -> dict[str, Any]:
+        """Whether a prepared outbound decision is still right. Raises Problem where there is nothing to confirm."""
+        self.signals.refresh()
+        with self.log.door.inside():
+            return confirmed(self.outbound, self.log, self.desk, decision_id, now)
 
     def record(self, decision_id: str) -> bytes | None:
         """The whole record of a decision, or that it was erased; None where there is none."""
@@ -208,6 +189,7 @@ class Engine:
             if not isinstance(record, EventProblem)
             for accepted in accepted_by(record, self.log, self.resolver.customer)
         ]
+        self.outbound.responded([record for record in parsed if not isinstance(record, EventProblem)], received_at)
         return self.intake.many([*parsed, *taken_up], received_at)[: len(parsed)]
 
     def _parsed(
@@ -220,73 +202,50 @@ class Engine:
 
     def respond(self, request: RespondRequest, now: float) -> dict[str, bool]:
         """Take in what a customer did with an offer. Raises Problem where no such offer was made."""
-        receipt = self.intake.one(responded(request, self.log, now), now)
+        event = responded(request, self.log, now)
+        self.outbound.responded([event], now)
+        receipt = self.intake.one(event, now)
         if receipt.problem is not None:
             raise bad_input(receipt.problem.field, receipt.problem.problem)
         return {"recorded": True, "duplicate": receipt.duplicate}
 
 
-def _count(decided: Mapping[str, Any]) -> None:
-    reasons = Counter(reason["code"] for each in decided["suppressed"] for reason in each["reasons"])
-    counters.decided(decided["channel"], decided["fallback"], reasons)
+def _opened(workspace: Workspace) -> Policy:
+    """The policy of the workspace's files; a worker that starts while they are broken takes the last sound one."""
+    try:
+        policy = open_policy(workspace)
+    except (FileProblem, FileNotFoundError) as problem:
+        sound = at_work(workspace)
+        if sound is None:
+            raise
+        _said(f"the files are broken, the last sound ones stay: {problem}", False)
+        return policies(workspace)(sound)
+    keep(workspace, policy)
+    note_at_work(workspace, policy)
+    return policy
 
 
-@dataclass(slots=True)
-class _Read(Mapping[str, Level]):
-    """Stock levels that remember which of them were looked at, for the record."""
-
-    _levels: Mapping[str, Level]
-    read: dict[str, Level | None]
-
-    def __init__(self, levels: Mapping[str, Level]):
-        self._levels, self.read = levels, {}
-
-    def get(self, product_id: str, default: Any = None) -> Any:
-        level = self.read[product_id] = self._levels.get(product_id)
-        return default if level is None else level
-
-    def __getitem__(self, product_id: str) -> Level:
-        return self._levels[product_id]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._levels)
-
-    def __len__(self) -> int:
-        return len(self._levels)
+def _explained(ask: Ask, decided: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The answer as it was asked for: with its trace, or without. The record keeps all of it."""
+    if not ask.explain:
+        decided = {name: value for name, value in decided.items() if name not in ("suppressed", "passed_over")}
+    if isinstance(ask, DecideRequest) and ask.discreet:  # a page that may show an id learns no login by it
+        decided = {**decided, "customer_id": f"{ANONYMOUS}{ask.anonymous_id}"}
+    return decided
 
 
-def _asked(ask: Ask) -> dict[str, Any]:
-    return {
-        "customer_id": ask.customer_id,
-        "anonymous_id": ask.anonymous_id,
-        "channel": ask.channel,
-        "placement": ask.placement,
-        "limit": ask.limit,
-        "location_id": ask.location_id,
-        "product_id": ask.product_id,
-        "cart": list(ask.cart),
-        "preview": ask.preview,
-    }
+def _of_many(
+    entry: DecideRequest | Refused, answers: Iterator[tuple[DecideRequest, Mapping[str, Any] | Problem]]
+) -> Mapping[str, Any]:
+    """What stands for one entry of a batch: its answer, taken from the next of `answers`, or its error."""
+    if isinstance(entry, Refused):
+        return entry.body()
+    ask, decided = next(answers)
+    return Refused(ask.customer_id, decided).body() if isinstance(decided, Problem) else _explained(ask, decided)
 
 
-def _content(ask: Ask) -> str:
-    return hashlib.sha256(orjson.dumps(_asked(ask))).hexdigest()
-
-
-def _logged(facts: Facts, stock: Mapping[str, Level | None], seq: int | None, profile_at: int | None) -> dict[str, Any]:
-    return {
-        "now": facts.now,
-        "customer_id": facts.customer_id,
-        "channel": facts.channel,
-        "placement": facts.placement,
-        "limit": facts.limit,
-        "location_id": facts.location_id,
-        "market": facts.market,
-        "product_id": facts.product_id,
-        "cart": facts.cart,
-        "profile_seq": seq,
-        "profile_at": profile_at,
-        "profile_missing": facts.profile_missing,
-        "stock": {p: None if s is None else [s.quantity, s.occurred_at, s.message_id] for p, s in stock.items()},
-        "feeds": facts.feeds,
-    }
+def _said(sentence: str, swapped: bool) -> None:
+    """Told on stderr, and counted."""
+    counters.policy("swapped" if swapped else "refused")
+    sys.stderr.write(f"policy: {sentence}\n")
+    sys.stderr.flush()

@@ -19,7 +19,7 @@ from features.erasure import Erasing
 from features.intake import Intake
 from features.store import ProfileStore
 from features.workspace import Workspace
-from serving import decision_files, door
+from serving import decision_files, door, last_decisions, packing
 from serving.facts import moment
 
 STORES = {
@@ -29,9 +29,12 @@ STORES = {
     "identities": "links between the customer's ids",
     "profiles": "profiles in our database",
     "requests": "answers kept for a repeated `request_id`",
+    "reservations": "contacts that outbound decisions took",
+    "dismissals": "offers waved away, as the contact policy counts them",
     "online_values": "values in Feast's online store",
     "decisions": "records in the decision log, blanked out",
     "decision_profiles": "profiles in the decision log, blanked out",
+    "last_decisions": "notes of what was shown last in a channel, blanked out",
     "offline_rows": "rows in Feast's offline files",
 }
 """What a receipt counts."""
@@ -87,13 +90,18 @@ class Eraser:
         engine, decisions = database.connect(self.workspace), self.workspace.decisions
         with door.closed(decisions):
             with database.transaction(engine) as connection:
+                erasing.counts.update(erasure.drop_granted(connection, erasing))
                 erasing.counts["online_values"] += erasure.drop_online(connection, self.store, erasing)
                 erasure.note(connection, erasing)
             until = decision_files.sizes(decisions)
         self.reached("online")
-        records, profiles = decision_files.blank(until, erasing.ids)
+        with packing.alone(decisions):
+            until |= decision_files.unpacked(decisions, erasing.ids)
+            records, profiles = decision_files.blank(until, erasing.ids)
         erasing.counts["decisions"] += records
         erasing.counts["decision_profiles"] += profiles
+        key = self.workspace.secret()
+        erasing.counts["last_decisions"] += last_decisions.forget(self.workspace.continuity, key, erasing.ids)
         self._note(erasing)
         self.reached("decisions")
         with offline.alone(self.workspace):

@@ -23,7 +23,7 @@ from serving import decision_files
 from serving.facts import moment
 
 AT_ONCE = 1_000
-NAMES = ("ids", "merges", "profile", "events", "responses", "requests", "decisions", "profiles_seen")
+NAMES = ("ids", "merges", "profile", "events", "responses", "requests", "reservations", "dismissals", "decisions", "profiles_seen")
 """The parts of an export, after who and when."""
 
 
@@ -35,11 +35,13 @@ def export(workspace: Workspace, customer_id: str, now: float) -> Iterator[bytes
         known = identity.ids_of(connection, customer_id)
         merges = identity.merges_of(connection, customer_id)
         requests = [_request(row) for row in _of(connection, database.requests, ids)]
+        reservations = [_reservation(row) for row in _of(connection, database.reservations, ids)]
+        dismissals = [_dismissal(row) for row in _of(connection, database.dismissals, ids)]
         row = _of(connection, database.profiles, ids).first()
     events = _events(engine, ids)
     decisions = (line for line in decision_files.contents(workspace.decisions, ids) if "decision_id" in line)
     first_event, first_decision = next(events, None), next(decisions, None)
-    if first_event is None and first_decision is None and row is None and not requests:
+    if first_event is None and first_decision is None and row is None and not (requests or reservations):
         return None
     parts: Mapping[str, Any] = {
         "ids": held_ids(known),
@@ -48,6 +50,8 @@ def export(workspace: Workspace, customer_id: str, now: float) -> Iterator[bytes
         "events": (_event(event) for event in _again(first_event, events)),
         "responses": (_response(event) for event in _events(engine, ids, "Offer Responded")),
         "requests": requests,
+        "reservations": reservations,
+        "dismissals": dismissals,
         "decisions": _again(first_decision, decisions),
         "profiles_seen": (line for line in decision_files.contents(workspace.decisions, ids) if "profile" in line),
     }
@@ -138,6 +142,21 @@ def _request(row: sa.Row[Any]) -> dict[str, Any]:
         "content": row.content,
         "decision_id": row.decision_id,
     }
+
+
+def _reservation(row: sa.Row[Any]) -> dict[str, Any]:
+    return {
+        "decision_id": row.decision_id,
+        "customer_id": row.customer_id,
+        "channel": row.channel,
+        "kinds": row.kinds.split(","),
+        "at": moment(row.at),
+        "until": None if row.until is None else moment(row.until),
+    }
+
+
+def _dismissal(row: sa.Row[Any]) -> dict[str, Any]:
+    return {"message_id": row.message_id, "customer_id": row.customer_id, "at": moment(row.at)}
 
 
 def _response(event: Event) -> dict[str, Any]:

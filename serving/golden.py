@@ -2,29 +2,31 @@
 
 `python -m serving rulebook test` runs those beside a rulebook, and the tests run those that ship in
 `serving/cases`. A story says only what it is about; everything else is as on a quiet day: all products in
-stock, all feeds just heard of, no model.
+stock online and none in a shop, all feeds just heard of, no model. It may change the rulebook (`rulebook`), add or
+replace offers (`offers`), and say what the models would (`churn`, `propensity`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from features import checked_yaml, profiles
+from features import checked_yaml, commerce, profiles
 from features.catalog import Catalog
 from features.events import check
+from features.offers import OfferEntry, offer_of
 from features.segment import parse
 from features.signals import Level
-from features.vocabulary import ONLINE
+from features.vocabulary import ONLINE, Event
 from serving.decide import Policy, answer, decide
-from serving.facts import Facts
+from serving.facts import Carried, Contact, Contacts, Dismissal, Facts, Promised, Shop
 from serving.rulebook import Rulebook
-from serving.scoring import Models
+from serving.scoring import Models, Scores
 
 
 class _Part(BaseModel):
@@ -36,20 +38,50 @@ class Ask(_Part):
     placement: str = "home"
     limit: int = 20
     location_id: str | None = None
+    product_id: str | None = None
     cart: list[str] = []
     known: bool = True
 
 
 class Expected(_Part):
-    """What must come out. `first` are the first offers in order; `held` gives the codes per offer, all of them."""
+    """What must come out. `first` are the first offers in order; `held` gives the codes per offer, all of them.
+
+    `rules` and `evidence` are what the reasons name; `set_aside` the shop where an offer's product waits; `treatment`,
+    `context_weight` and `value` are of offers shown; `log` compares fields of the answer as it is logged.
+    """
 
     offers: list[str] | None = None
     first: list[str] = []
     shows: dict[str, str] = {}
+    not_held: list[str] = []
+    set_aside: dict[str, str | None] = {}
+    treatment: dict[str, dict[str, str]] = {}
+    context_weight: dict[str, float] = {}
+    value: dict[str, float] = {}
     held: dict[str, list[str]] = {}
+    rules: dict[str, list[str]] = {}
+    evidence: dict[str, list[str]] = {}
     retry_after: dict[str, str | None] = {}
     passed_over: dict[str, list[str]] = {}
     fallback: str | None = None
+    log: dict[str, Any] = {}
+
+
+class Made(_Part):
+    """A contact: handed over `at`, or only taken then, and given back at `until`."""
+
+    channel: str
+    at: AwareDatetime
+    kinds: list[str] = ["promotion"]
+    until: AwareDatetime | None = None
+
+
+class Shown(_Part):
+    """An offer that another channel has just shown, at other terms than the catalog's where it says so."""
+
+    offer_id: str
+    product_id: str | None = None
+    discount: float | None = None
 
 
 class Story(_Part):
@@ -58,7 +90,17 @@ class Story(_Part):
     ask: Ask = Ask()
     history: list[dict[str, Any]] = []
     stock: dict[str, int | None] = {}
+    shops: dict[str, dict[str, int]] = {}
+    shops_age_s: dict[str, float] = {}
+    used: dict[str, tuple[int, int]] = {}
+    churn: float | None = None
+    propensity: dict[str, float] = {}
+    rulebook: dict[str, Any] = {}
+    offers: list[dict[str, Any]] = []
     feeds_age_s: dict[str, float | None] = {}
+    contacts: list[Made] = []
+    dismissals: list[AwareDatetime] = []
+    carried: list[Shown] = []
     expect: Expected
 
 
@@ -83,7 +125,34 @@ def run(folder: Path, catalog: Catalog, book: Rulebook) -> Iterator[Outcome]:
 
 def told(story: Story, catalog: Catalog, book: Rulebook) -> dict[str, Any]:
     """The answer, with its whole trace, in the story's situation."""
-    return answer(decide(_facts(story, catalog), Policy(catalog, book, Models())))
+    if story.offers:
+        own = [offer_of(OfferEntry.model_validate(entry)) for entry in story.offers]
+        offers = {**catalog.offers, **{offer.offer_id: offer for offer in own}}
+        catalog = replace(catalog, offers=dict(sorted(offers.items())))
+    if story.rulebook:
+        book = Rulebook.model_validate(_merged(book.model_dump(), story.rulebook))
+    models = _Given(risk=story.churn, chances=story.propensity)
+    return answer(decide(_facts(story, catalog), Policy(catalog, book, models)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Given(Models):
+    """Models that say what the story says."""
+
+    risk: float | None = None
+    chances: Mapping[str, float] = field(default_factory=dict)
+
+    def score(self, *given: Any, **more: Any) -> Scores:
+        _, _, offers, *_ = given
+        return Scores([self.chances.get(offer.offer_id) for offer in offers], self.risk)
+
+
+def _merged(whole: dict[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """`whole` with what `part` says, field by field."""
+    return whole | {
+        name: _merged(whole[name], value) if isinstance(value, Mapping) and isinstance(whole.get(name), dict) else value
+        for name, value in part.items()
+    }
 
 
 def _facts(story: Story, catalog: Catalog) -> Facts:
@@ -104,24 +173,50 @@ def _facts(story: Story, catalog: Catalog) -> Facts:
         limit=story.ask.limit,
         location_id=location_id,
         market=location.market if location else None,
+        product_id=story.ask.product_id,
         cart=tuple(story.ask.cart),
         profile=profiles.fold_all(events) if known else None,
         stock={p: Level(q, now, f"stock-{p}") for p, q in levels.items() if q is not None} if location_id else {},
         feeds={name: None if age is None else now - age for name, age in ages.items()},
+        shops={
+            place: Shop(
+                now - story.shops_age_s.get(place, 0.0), {p: Level(q, now, f"{place}-{p}") for p, q in has.items()}
+            )
+            for place, has in story.shops.items()
+        },
+        used=story.used,
+        contacts=Contacts(
+            tuple(_contact(number, each) for number, each in enumerate(story.contacts, 1)),
+            tuple(Dismissal(f"dismissal-{n}", at.timestamp()) for n, at in enumerate(story.dismissals, 1)),
+        ),
+        carried=Carried("elsewhere", now, tuple(_promised(each, catalog) for each in story.carried))
+        if story.carried
+        else None,
     )
 
 
-def _event(number: int, message: Mapping[str, Any], now: float, catalog: Catalog) -> Any:
+def _contact(number: int, made: Made) -> Contact:
+    until = None if made.until is None else made.until.timestamp()
+    return Contact(f"decision-{number}", made.channel, tuple(made.kinds), made.at.timestamp(), until)
+
+
+def _promised(shown: Shown, catalog: Catalog) -> Promised:
+    offer = catalog.offers[shown.offer_id]
+    discount = offer.value.discount if shown.discount is None else shown.discount
+    return Promised(shown.offer_id, shown.product_id, discount, offer.valid_until)
+
+
+def _event(number: int, message: Mapping[str, Any], now: float, catalog: Catalog) -> Event:
+    """A line of the history as the event that it would be. `through` is the channel that it came through."""
     content = dict(message)
     name, at = content.pop("event"), content.pop("at")
-    for line in content.get("products", ()):
-        product = catalog.products.get(line["product_id"])
-        if product is not None:
-            line.setdefault("price", product.price)
-            line.setdefault("category", product.category)
-    envelope = {"type": "track", "messageId": f"event-{number}", "userId": "1042", "event": name, "timestamp": at}
-    record = parse({**envelope, "properties": content}, now, None, lambda kind, value: value)
-    return check({**record, "occurred_at": datetime.fromisoformat(at).timestamp()}, now)
+    context = {"channel": content.pop("through", None), "location_id": content.pop("location_id", None)}
+    said = {"type": "identify", **content} if name == "$identify" else {"type": "track", "event": name}
+    envelope = {"messageId": f"event-{number}", "userId": "1042", "timestamp": at, "properties": content, **said}
+    envelope["context"] = {key: value for key, value in context.items() if value}
+    record = parse(envelope, now, None, lambda kind, value: value)
+    event = check({**record, "occurred_at": datetime.fromisoformat(at).timestamp()}, now)
+    return replace(event, body=commerce.completed(event.name, dict(event.body), catalog))
 
 
 def _differences(story: Story, came: Mapping[str, Any]) -> Iterable[str]:
@@ -136,6 +231,22 @@ def _differences(story: Story, came: Mapping[str, Any]) -> Iterable[str]:
     held = {each["offer_id"]: each for each in came["suppressed"]}
     codes = {offer_id: sorted({r["code"] for r in each["reasons"]}) for offer_id, each in held.items()}
     yield from _compared("reasons of", {o: sorted(each) for o, each in expected.held.items()}, codes)
+    shown_though_held = [offer_id for offer_id in expected.not_held if offer_id in codes]
+    if shown_though_held:
+        yield f"held back: {shown_though_held}; expected them to be free"
+    named = {offer_id: sorted({r["rule"] for r in each["reasons"]}) for offer_id, each in held.items()}
+    yield from _compared("rules of", {o: sorted(each) for o, each in expected.rules.items()}, named)
+    proof = {
+        offer_id: sorted({one for r in each["reasons"] for one in _all(r["evidence"])})
+        for offer_id, each in held.items()
+    }
+    yield from _compared("evidence of", {o: sorted(each) for o, each in expected.evidence.items()}, proof)
+    offers = {offer["offer_id"]: offer for offer in came["offers"]}
+    aside = {name: each["fulfilment"] and each["fulfilment"]["location_id"] for name, each in offers.items()}
+    yield from _compared("shop that sets aside", expected.set_aside, aside)
+    for part in ("treatment", "context_weight", "value"):
+        yield from _compared(f"{part} of", getattr(expected, part), {name: offers[name][part] for name in offers})
+    yield from _compared("field", expected.log, came)
     times = {offer_id: each["retry_after"] for offer_id, each in held.items()}
     yield from _compared("retry_after of", expected.retry_after, times)
     passed: dict[str, list[str]] = {}
@@ -150,3 +261,7 @@ def _compared(what: str, expected: Mapping[str, Any], came: Mapping[str, Any]) -
     for name, value in expected.items():
         if came.get(name, "absent") != value:
             yield f"{what} `{name}`: {came.get(name, 'absent')}; expected {value}"
+
+
+def _all(evidence: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return evidence if isinstance(evidence, tuple) else (evidence,) if evidence else ()

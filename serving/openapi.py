@@ -22,6 +22,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     answers.Decision,
     answers.DecisionBatch,
     answers.Recorded,
+    answers.Confirmed,
     answers.Received,
     story_answers.Story,
     answers.Export,
@@ -66,6 +67,7 @@ def _paths() -> dict[str, Any]:
         "/decide_batch": _post("decide_batch", schemas.DecideBatchRequest, answers.DecisionBatch, _SERVER),
         "/respond": _post("respond", schemas.RespondRequest, answers.Recorded, _WRITE),
         "/decisions/{decision_id}": {"get": _decision()},
+        "/decisions/{decision_id}/confirm": {"post": _confirm()},
         "/customers/{customer_id}": {
             "get": _customer("story", story_answers.Story, {"channel": ["call_centre", "store"], "location_id": None}),
             "delete": _customer("erase", answers.Erased),
@@ -141,6 +143,19 @@ def _client_settings() -> dict[str, Any]:
         "responses": {
             "200": {"description": "Here", "content": {"application/json": {"schema": {"type": "object"}}}},
             "400": _errors()["400"],
+        },
+    }
+
+
+def _confirm() -> dict[str, Any]:
+    return {
+        **_decision(),
+        "operationId": "confirm",
+        "summary": "Whether a prepared outbound decision may be sent now",
+        "responses": {
+            "200": _json("Checked again", "Confirmed"),
+            "404": _json("No such decision", "ProblemShown", "application/problem+json"),
+            **_errors(),
         },
     }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serving.schemas import DecideRequest
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -21,3 +23,7 @@ class Question:
     request_id: str | None = None
     preview: bool = False
     explain: bool = False
+
+
+Ask = DecideRequest | Question
+"""A question, from wherever it came."""

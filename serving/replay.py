@@ -15,12 +15,14 @@ from typing import Any
 import orjson
 
 from features.profiles import Profile
-from features.signals import Level
+from features.steps import fresh_state
 from features.workspace import Workspace
+from serving import contact
 from serving.decide import ENGINE_VERSION, Policy, answer, decide
 from serving.decision_log import records
-from serving.facts import Facts
+from serving.facts import Carried, Facts, Promised
 from serving.scoring import Models, load_version
+from serving.shelves import levels_of, shops_of
 from serving.versions import kept_catalog, kept_rulebook
 
 
@@ -64,11 +66,28 @@ def facts_of(record: Mapping[str, Any]) -> Facts:
         market=seen["market"],
         product_id=seen["product_id"],
         cart=tuple(seen["cart"]),
-        profile=None if profile is None else Profile(profile["state"], profile["items"]),
+        profile=None if profile is None else _profile(profile),
         profile_missing=seen["profile_missing"],
-        stock={product_id: Level(*level) for product_id, level in seen["stock"].items() if level is not None},
+        stock=levels_of(seen["stock"]),
         feeds=seen["feeds"],
+        contacts=contact.from_json(seen.get("contacts", ((), ()))),
+        carried=_carried(seen.get("carried")),
+        seed=seen.get("seed", record["decision_id"]),
+        shops=shops_of(seen.get("shops", {})),
+        used={offer_id: (used[0], used[1]) for offer_id, used in seen.get("used", {}).items()},
     )
+
+
+def _carried(seen: Mapping[str, Any] | None) -> Carried | None:
+    if seen is None:
+        return None
+    return Carried(seen["decision_id"], seen["since"], tuple(Promised(**each) for each in seen["offers"]))
+
+
+def _profile(content: Mapping[str, Any]) -> Profile:
+    """The profile as it was seen; what its time did not know of yet is empty."""
+    state = content["state"]
+    return Profile({**fresh_state(), **state} if state else {}, content["items"])
 
 
 def policies(workspace: Workspace) -> Callable[[Mapping[str, Any]], Policy]:

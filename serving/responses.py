@@ -77,6 +77,8 @@ def _event(
             "decision_id": record["decision_id"],
             "offer_id": offer["offer_id"],
             "offer_kind": offer["kind"],
+            "product_id": offer["product_id"],
+            "discount": offer["worth"]["discount"],
             "response": response,
         },
     }

@@ -70,12 +70,18 @@ class Models:
         }
 
     def score(
-        self, facts: Facts, catalog: Catalog, offers: Sequence[Offer], features: Mapping[str, float], affinity: Affinity
+        self,
+        facts: Facts,
+        catalog: Catalog,
+        offers: Sequence[Offer],
+        features: Mapping[str, float],
+        affinity: Affinity,
+        profiled: bool = True,
     ) -> Scores:
-        """Scores for one customer: population propensity where nobody knows the customer."""
+        """Scores for one customer: population propensity where nobody knows the customer, or they refuse profiling."""
         if not offers:
             return Scores([])
-        if not facts.known:
+        if not (facts.known and profiled):
             return Scores([self.propensity.scorer.population if self.propensity else None] * len(offers))
         churn = self.churn_risk(features)
         if self.propensity is None:

@@ -6,12 +6,15 @@ back: their order never matters, and one more never opens an offer. The rules th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from features.vocabulary import Offer
+from features.vocabulary import Offer, Product
 from serving import rules
-from serving.rules import Case, Reason
+from serving.rules import MOMENT, OFFER, PRODUCT, TERMS, Case, Reason, Reasons, Rule
+from serving.rules.stock import set_aside
+
+Asked = Sequence[Callable[..., Reasons]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,7 @@ class Screened:
     """One candidate after the screen: open with a product to show, or held back with every reason.
 
     `passed_over` are the products of better affinity than the one that is open, each with what holds it back.
+    `set_aside` is the shop where the product shown waits for the customer, where it is sold out online.
     """
 
     offer: Offer
@@ -26,6 +30,7 @@ class Screened:
     reasons: tuple[Reason, ...] = ()
     retry_after: float | None = None
     passed_over: tuple[tuple[str, tuple[Reason, ...]], ...] = ()
+    set_aside: str | None = None
 
     @property
     def open(self) -> bool:
@@ -48,32 +53,64 @@ class _Shared:
 
     def __init__(self, case: Case):
         self._case = case
-        self._seen: dict[tuple[str, str], tuple[Reason, ...]] = {}
-        self._moment: dict[tuple[bool, bool], tuple[Reason, ...]] = {}
+        self._of_offer = rules.asked(case, OFFER)
+        self._of_moment = _functions(rules.asked(case, MOMENT))
+        self._of_terms = rules.asked(case, TERMS)
+        self._of_product = rules.asked(case, PRODUCT)
+        self._by_needs: dict[tuple[bool, bool, bool], Asked] = {}
+        self._products: dict[tuple[str, str], tuple[Reason, ...]] = {}
+        self._moments: dict[tuple[str, bool, bool], tuple[Reason, ...]] = {}
 
-    def of_moment(self, offer: Offer) -> tuple[Reason, ...]:
-        key = (self._case.has_products(offer), offer.eligibility is None)
-        found = self._moment.get(key)
-        if found is None:
-            found = self._moment[key] = _applied(rules.MOMENT_RULES, self._case, offer)
-        return found
+    def of_offer(self, offer: Offer) -> tuple[Reason, ...]:
+        """What the offer's own rules and those of the moment say."""
+        asked = [rule.holds_back for rule in self._of_offer if rule.needs is None or getattr(offer, rule.needs)]
+        key = (offer.kind, self._case.has_products(offer), offer.eligibility is None)
+        of_moment = self._moments.get(key)
+        if of_moment is None:
+            of_moment = self._moments[key] = _applied(self._of_moment, self._case, offer)
+        return _applied(asked, self._case, offer) + of_moment
 
     def of_product(self, offer: Offer, product_id: str) -> tuple[Reason, ...]:
+        """What the rules say of one of the offer's products."""
         key = (offer.kind, product_id)
-        found = self._seen.get(key)
+        found = self._products.get(key)
         if found is None:
             product = self._case.product(product_id)
-            found = self._seen[key] = _applied(rules.rules_for(self._case, product), self._case, offer, product)
+            found = self._products[key] = _applied(self._asked(product), self._case, offer, product)
         return found
+
+    def terms_of(self, offer: Offer) -> Asked:
+        """The rules on the offer's terms for a product; mostly there are none to ask."""
+        return [each.holds_back for each in self._of_terms if each.needs is None or getattr(offer, each.needs)]
+
+    def _asked(self, product: Product) -> Asked:
+        """The rules for which there is anything to see: the others would say nothing."""
+        items = self._case.facts.items
+        key = (
+            "p:" + product.product_id in items,
+            product.category is not None and "c:" + product.category in items,
+            product.parent_id is not None,
+        )
+        asked = self._by_needs.get(key)
+        if asked is None:
+            there = {name for name, has in zip(("bought", "category_bought", "style"), key, strict=True) if has}
+            needed = [rule for rule in self._of_product if rule.needs is None or rule.needs in there]
+            asked = self._by_needs[key] = _functions(needed)
+        return asked
+
+
+def _functions(asked: Iterable[Rule]) -> Asked:
+    return [rule.holds_back for rule in asked]
 
 
 def _screened(case: Case, offer: Offer, shared: _Shared) -> Screened:
-    asked = [rule for field, rule in rules.OFFER_RULES if field is None or getattr(offer, field)]
-    reasons = (*_applied(asked, case, offer), *shared.of_moment(offer))
+    reasons, terms = shared.of_offer(offer), shared.terms_of(offer)
     passed_over: list[tuple[str, tuple[Reason, ...]]] = []
     chosen: str | None = None
     for product_id in case.products_by_affinity(offer):
         held = shared.of_product(offer, product_id)
+        if terms:
+            held += _applied(terms, case, offer, case.product(product_id))
         if not held:
             chosen = product_id
             break
@@ -81,7 +118,9 @@ def _screened(case: Case, offer: Offer, shared: _Shared) -> Screened:
     if case.has_products(offer) and chosen is None and not passed_over:
         reasons = (*reasons, Reason("stock_unknown", "products", 0, 1))  # a category that has no product
     if not reasons and (chosen is not None or not passed_over):
-        return Screened(offer, chosen, passed_over=tuple(passed_over))
+        return Screened(
+            offer, chosen, passed_over=tuple(passed_over), set_aside=set_aside(case, chosen) if chosen else None
+        )
     times = [_latest(reasons)] if reasons else []
     if chosen is None and passed_over:
         per_product = [_latest(held) for _, held in passed_over]
@@ -92,12 +131,14 @@ def _screened(case: Case, offer: Offer, shared: _Shared) -> Screened:
     return Screened(offer, None, reasons, retry_after, tuple(passed_over) if chosen is not None else ())
 
 
-def _applied(applied: Iterable[rules.OfferRule] | Iterable[rules.ProductRule], *given: object) -> tuple[Reason, ...]:
-    """What each rule yields; a rule that raises holds the offer back too, and says which one it was."""
+def _applied(asked: Asked, *given: object) -> tuple[Reason, ...]:
+    """What each rule says; a rule that raises holds the offer back too, and says which one it was."""
     found: list[Reason] = []
-    for rule in applied:
+    for rule in asked:
         try:
-            found.extend(rule(*given))  # type: ignore[arg-type]
+            said = rule(*given)
+            if said:
+                found += said
         except Exception as error:
             found.append(Reason("rule_error", rule.__name__, type(error).__name__, "a rule that does not fail"))
     return tuple(found)

@@ -25,6 +25,7 @@ from typing import Any, cast
 
 from features import database
 from features.sentences import FileProblem
+from features.vocabulary import OUTBOUND
 from features.workspace import PROJECT, Workspace, open_workspace
 
 
@@ -101,7 +102,7 @@ class Endpoints:
         """The next best offers for one customer, in one channel and placement, now."""
         if isinstance(request, Problem):
             return request.response()
-        if request.request_id is not None:  # writes to the database, which it may have to wait for
+        if request.request_id is not None or request.channel in OUTBOUND:  # may have to wait for the database
             return await self._on_thread("decide", lambda engine: engine.decide, request)
         started = time.perf_counter()
         try:
@@ -209,6 +210,7 @@ def _open_engine() -> DecisionEngine:
     end_with_parent()
     engine = Engine.open(WORKSPACE)
     database.wait_at_most(engine.database, LONGEST_LOCK_S)
+    engine.attend(Settings.read().retention_days, time.time)
     return engine
 
 

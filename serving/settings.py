@@ -21,6 +21,7 @@ class Settings:
     write_keys: tuple[str, ...] = field(default=(), repr=False)
     server_keys: tuple[str, ...] = field(default=(), repr=False)
     workers: int = 1
+    retention_days: int = 365
 
     @property
     def is_open(self) -> bool:
@@ -34,6 +35,7 @@ class Settings:
             write_keys=_keys(variables, "ONESTORY_WRITE_KEYS"),
             server_keys=_keys(variables, "ONESTORY_SERVER_KEYS"),
             workers=_count(variables, "ONESTORY_WORKERS", default=1),
+            retention_days=_count(variables, "ONESTORY_RETENTION_DAYS", default=365),
         )
 
 

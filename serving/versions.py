@@ -6,6 +6,7 @@ in the Bento model store, by version.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -24,6 +25,22 @@ def keep(workspace: Workspace, policy: Policy) -> None:
     """Copy the files of this policy, unless they are kept already."""
     _keep(folder_of(workspace, "rulebook", policy.book.version), {"rulebook.yaml": policy.book.content})
     _keep(folder_of(workspace, "catalog", policy.catalog.version), policy.catalog.contents)
+
+
+def note_at_work(workspace: Workspace, policy: Policy) -> None:
+    """This policy is sound: whoever starts while the files are broken decides by it."""
+    draft = workspace.versions / f".at_work.{os.getpid()}"
+    draft.write_text(json.dumps(policy.versions), "utf-8")
+    draft.replace(workspace.versions / "at_work.json")
+
+
+def at_work(workspace: Workspace) -> Mapping[str, str | None] | None:
+    """The versions of the policy that was last found sound; None if there never was one."""
+    try:
+        found: Mapping[str, str | None] = json.loads((workspace.versions / "at_work.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    return found
 
 
 def kept_catalog(workspace: Workspace, version: str) -> Catalog:

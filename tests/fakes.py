@@ -15,6 +15,7 @@ from anyio.from_thread import start_blocking_portal
 from features.intake import Receipt
 from features.vocabulary import EventProblem
 from serving import counters
+from serving.problems import not_found
 from serving.schemas import DecideBatchRequest, DecideRequest, Refused, RespondRequest, entries
 from serving.settings import Settings
 
@@ -63,6 +64,12 @@ class FakeEngine:
     def record(self, decision_id: str) -> bytes | None:
         self._note(decision_id)
         return b'{"decision_id":"d1"}' if decision_id == "d1" else None
+
+    def confirm(self, decision_id: str, now: float) -> dict[str, Any]:
+        self._note(decision_id)
+        if decision_id != "d1":
+            raise not_found("no such decision")
+        return {"valid": True}
 
     def ingest(
         self, messages: Sequence[Mapping[str, Any]], received_at: float, sent_at: str | None

@@ -5,13 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.vocabulary import Offer
-from serving.arbitration import Scored, rank
+from serving.arbitration import Scored, rank, ranked
 from serving.rulebook import Arbitration
+from serving.worth import ORDINARY, Context, Worth
 
 
-def scored(offer_id, propensity=0.1, value=1.0, category=None, lever=1.0, group=None):
-    offer = Offer(offer_id, "promotion", lever=lever, exclusive_group=group)
-    return Scored(offer, f"product-of-{offer_id}", category, propensity, value, 1.0)
+def worth(value):
+    return Worth(margin=value, return_risk=None, discount=0.0, baseline_propensity=None, cost=0.0)
+
+
+def scored(offer_id, propensity=0.1, value=1.0, category=None, lever=1.0, group=None, fallback=(), exponent=1.0):
+    offer = Offer(offer_id, "promotion", lever=lever, exclusive_group=group, fallback=frozenset(fallback))
+    return Scored(offer, f"product-of-{offer_id}", category, propensity, worth(value), ORDINARY, exponent)
 
 
 def shown(ranking):
@@ -19,8 +24,45 @@ def shown(ranking):
 
 
 def test_priority_is_the_product_of_its_factors():
-    one = Scored(Offer("a", "promotion", lever=1.5), None, None, propensity=0.2, value=10.0, context_weight=2.0)
+    one = Scored(Offer("a", "promotion", lever=1.5), None, None, 0.2, worth(10.0), Context(1.5, churn=0.5))
     assert one.priority == pytest.approx(6.0)
+
+
+def test_the_exponent_says_how_much_the_propensity_counts():
+    assert scored("a", 0.2, 10.0, exponent=2.0).priority == pytest.approx(0.4)
+    assert scored("a", 0.2, 10.0, exponent=0.0).priority == pytest.approx(10.0)
+
+
+def test_the_value_is_what_is_left_after_returns_discounts_and_costs():
+    one = Worth(margin=100.0, return_risk=0.25, discount=10.0, baseline_propensity=0.5, cost=1.0)
+    assert one.value == pytest.approx(100 * 0.75 - 10 * 1.5 - 1)
+
+
+@given(st.floats(0, 100), st.floats(0, 1), st.floats(0, 100), st.floats(0, 1), st.floats(0, 1))
+def test_the_value_never_rises_with_returns_discounts_or_those_who_would_have_bought_anyway(
+    margin, risk, discount, baseline, more
+):
+    one = Worth(margin, risk, discount, baseline, 0.0)
+    for other in (
+        Worth(margin, min(1.0, risk + more), discount, baseline, 0.0),
+        Worth(margin, risk, discount + more, baseline, 0.0),
+        Worth(margin, risk, discount, min(1.0, baseline + more), 0.0),
+    ):
+        assert other.value <= one.value + 1e-9
+
+
+def test_a_fallback_offer_is_shown_only_where_nothing_else_is():
+    plain, default = scored("a", value=0.01), scored("z", value=9.0, fallback=["home"])
+    assert shown(ranked([plain, default], Arbitration(), "home", 3, "s")) == ["a"]
+    assert shown(ranked([plain, default], Arbitration(), "cart", 3, "s")) == ["z", "a"]
+    below = ranked([plain, default], Arbitration(floor=5.0), "home", 3, "s")
+    assert (shown(below), below.by_default) == (["z"], True)
+    assert [s.offer.offer_id for s in below.below_floor] == ["a"]
+
+
+def test_the_floor_does_not_hold_for_a_fallback_offer():
+    poor = ranked([scored("z", value=0.1, fallback=["home"])], Arbitration(floor=5.0), "home", 3, "s")
+    assert (shown(poor), poor.below_floor, poor.by_default) == (["z"], (), True)
 
 
 def test_without_a_model_value_alone_orders():
@@ -50,7 +92,8 @@ def test_a_category_fills_at_most_its_share():
 
 def test_a_product_is_shown_once_however_many_offers_it_has():
     twice = [
-        Scored(Offer(name, "promotion"), "milk", None, 0.1, value, 1.0) for name, value in (("a", 1.0), ("b", 2.0))
+        Scored(Offer(name, "promotion"), "milk", None, 0.1, worth(value), ORDINARY)
+        for name, value in (("a", 1.0), ("b", 2.0))
     ]
     assert shown(rank([*twice, scored("c", value=0.5)], Arbitration(), 3, "s")) == ["b", "c"]
 

@@ -14,7 +14,7 @@ import pytest
 
 from features.catalog import Catalog, CatalogProblem, load_catalog, offers_schema, read_catalog, schemas
 from features.sentences import FileProblem
-from features.vocabulary import CHANNELS, OFFER_KINDS, PLACEMENTS, Offer, Product, Value
+from features.vocabulary import CHANNELS, OFFER_KINDS, PLACEMENTS, Budget, Offer, Product, Value
 from features.workspace import PROJECT, Workspace
 
 PRODUCTS = """product_id,name,category,department,price,margin,replenishable,parent_id
@@ -111,8 +111,8 @@ offers:
     exclusive_group: voucher
     value: {margin: 3, cost: 0.02, discount: 1.50}
     lever: 1.5
-    budget: 100
-    fallback: false
+    budget: {total: 100, daily: 10}
+    fallback: [home]
     treatments:
       web: {title: Hello, body: "5", image_url: /i.png, url: /p}
 """,
@@ -133,8 +133,8 @@ offers:
         exclusive_group="voucher",
         value=Value(3.0, 0.02, 1.5),
         lever=1.5,
-        budget=100,
-        fallback=False,
+        budget=Budget(100, 10),
+        fallback=frozenset({"home"}),
         treatments={"web": {"title": "Hello", "body": "5", "image_url": "/i.png", "url": "/p"}},
     )
 

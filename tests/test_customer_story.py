@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+import sqlalchemy as sa
 
 from features import database
 from features.workspace import open_workspace
@@ -112,12 +113,24 @@ def name(engine: Engine) -> str:
 
 
 def test_the_offers_are_those_of_a_decision_for_an_agent_which_nobody_was_shown(engine: Engine) -> None:
-    story = told(engine)
-    decided = engine.decision(Question(HER, "call_centre", "agent", preview=True), NOW + 1)
+    story = told(engine, "other")  # her own open case lets nothing be advertised
+    decided = engine.decision(Question("other", "call_centre", "agent", preview=True), NOW + 1)
+    assert story["next_best_offers"]
     assert [each["offer_id"] for each in story["next_best_offers"]] == [each["offer_id"] for each in decided["offers"]]
     record = orjson.loads(engine.record(story["preview_id"]) or b"")
     assert (record["request"]["preview"], record["answer"]["placement"]) == (True, "agent")
-    assert story["recent_decisions"] == told(engine)["recent_decisions"] == []
+    assert story["recent_decisions"] == told(engine, "other")["recent_decisions"] == []
+    assert told(engine)["next_best_offers"] == []
+
+
+def test_a_look_at_the_offers_takes_no_contact_and_is_not_gone_on_with(engine: Engine) -> None:
+    assert told(engine, "other")["next_best_offers"]
+    assert engine.decision(Question("other", "web", "home"), NOW + 2)["continued_from"] is None
+    agreed = track("Consent Updated", 40, 1, user="other", purpose="marketing", granted=True)
+    engine.ingest([agreed], NOW, None)
+    engine.decision(Question("other", "email", "newsletter", preview=True), NOW + 3)
+    with database.reading(engine.database) as connection:
+        assert connection.execute(sa.select(database.reservations)).all() == []
 
 
 def test_the_latest_decisions_come_first_whoever_made_them(engine: Engine) -> None:
@@ -143,11 +156,11 @@ def test_what_an_anonymous_id_was_told_is_in_the_story_after_the_login(engine: E
 
 
 def test_responses_are_told(engine: Engine) -> None:
-    decided = engine.decision(Question(HER, "web", "home"), NOW)
+    decided = engine.decision(Question("other", "web", "home"), NOW)
     for kind in ("shown", "dismissed"):
         asked = {"decision_id": decided["decision_id"], "kind": kind, "response_id": kind}
         engine.respond(RespondRequest(offer_id=decided["offers"][0]["offer_id"], **asked), NOW + 1)
-    assert {each["response"] for each in told(engine)["contacts"]["responses"]} == {"shown", "dismissed"}
+    assert {each["response"] for each in told(engine, "other")["contacts"]["responses"]} == {"shown", "dismissed"}
 
 
 def test_nobody_has_no_story_and_an_erased_one_neither(engine: Engine) -> None:

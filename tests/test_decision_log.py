@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from serving import packing
 from serving.decision_log import DecisionLog, records
 
 NOW = 1_790_000_000.0
@@ -82,6 +83,52 @@ def test_a_last_line_cut_short_is_passed_over(log, tmp_path):
     with path.open("ab") as file:
         file.write(b'{"decision_id": "half')
     assert [record["decision_id"] for record in records(tmp_path)] == [kept]
+
+
+def test_a_packed_file_gives_the_same_lines_at_the_same_places(log, tmp_path, monkeypatch):
+    monkeypatch.setattr("serving.packing.BLOCK_BYTES", 2_000)
+    ids = [write(log, profile=("7", seq // 3, {"state": {"seq": seq}}), text="x" * 37 * seq) for seq in range(40)]
+    (path,) = packing.files(tmp_path)
+    plain, before = path.read_bytes(), list(records(tmp_path))
+    packing.pack(path)
+    assert list(tmp_path.glob("*/*")) == [path.with_name(path.name + ".packed")]
+    assert [path] == list(packing.files(tmp_path))
+    assert list(records(tmp_path)) == before
+    assert [log.find(decision_id)["text"] for decision_id in ids] == [record["text"] for record in before]
+    assert log.find(ids[3][:-1] + ("0" if ids[3][-1] != "0" else "1")) is None
+    assert packing.line_at(path, len(plain)) == b""
+    packing.unpack(path)
+    assert path.read_bytes() == plain
+    assert list(tmp_path.glob("*/*")) == [path]
+
+
+def test_what_is_past_is_packed_and_small_and_what_may_still_be_written_is_not(log, tmp_path):
+    ids = [write(log, NOW - days * 86_400, text="the same words again " * 500) for days in (3, 2, 1, 0)]
+    sizes = sum(path.stat().st_size for path in packing.files(tmp_path))
+    assert [path.parent.name for path in packing.pack_past(tmp_path, NOW)] == ["2026-09-18", "2026-09-19"]
+    assert packing.pack_past(tmp_path, NOW) == []
+    packed = list(tmp_path.glob("*/*.packed"))
+    assert [path.parent.name for path in sorted(packed)] == ["2026-09-18", "2026-09-19"]
+    assert sum(path.stat().st_size for path in packed) < sizes / 20
+    assert all(path.stat().st_mode & 0o077 == 0 for path in packed)
+    assert [log.find(decision_id) is not None for decision_id in ids] == [True] * 4
+    assert len(list(records(tmp_path))) == 4
+
+
+def test_only_the_packed_files_that_hold_somebody_are_made_plain_to_erase_them(log, tmp_path):
+    for days, name in ((5, "anna"), (4, "ben"), (3, "anna")):
+        write(log, NOW - days * 86_400, text=name)
+    packing.pack_past(tmp_path, NOW)
+    plain = packing.unpack_where(tmp_path, lambda lines: b"anna" in lines)
+    assert [path.parent.name for path in plain] == ["2026-09-16", "2026-09-18"]
+    assert sorted(path.name.endswith(".packed") for path in tmp_path.glob("*/*")) == [False, False, True]
+
+
+def test_a_packing_that_was_killed_leaves_the_plain_file(log, tmp_path):
+    decision_id = write(log, NOW - 5 * 86_400)
+    (path,) = packing.files(tmp_path)
+    path.with_name(f".{path.name}.123").write_bytes(b"half")
+    assert [record["decision_id"] for record in records(tmp_path)] == [decision_id]
 
 
 def test_what_was_written_survives_kill_9(tmp_path):

@@ -167,6 +167,8 @@ ANSWERS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "field of a reason": (answers.ReasonShown,),
     "field of the batch's answer": (answers.DecisionBatch, answers.RefusedCustomer),
     "field of the response's answer": (answers.Recorded,),
+    "field of the confirmation": (answers.Confirmed,),
+    "field of a reason now": (answers.ReasonNow,),
     "field of the events' answer": (answers.Received,),
     "field of a rejected message": (answers.RejectedMessage,),
     "part of an export": (answers.Export,),
@@ -250,7 +252,7 @@ def test_the_examples_of_requests_are_taken() -> None:
 
 
 def test_the_examples_of_answers_fit_their_models() -> None:
-    models = (answers.Decision, answers.Recorded, Story, answers.Erased, answers.ProblemShown)
+    models = (answers.Decision, answers.Confirmed, answers.Recorded, Story, answers.Erased, answers.ProblemShown)
     for model, text in zip(models, blocks("http", "json"), strict=True):
         content = orjson.loads(text)
         assert set(model.model_validate(content, strict=True).model_dump()) == set(content)
@@ -445,12 +447,15 @@ def test_every_command_is_on_the_page_with_its_options_and_no_other(room: str) -
 
 
 def reasons_in(module: str) -> set[str]:
-    tree = ast.parse((PROJECT / f"serving/{module}.py").read_text())
+    tree = ast.parse((PROJECT / f"serving/{module}").read_text())
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     return texts & set(REASONS)
 
 
-@pytest.mark.parametrize("module", ["rules", "rulebook", "decide"])
+DECIDING = [f"rules/{path.name}" for path in sorted((PROJECT / "serving/rules").glob("*.py"))]
+
+
+@pytest.mark.parametrize("module", [*DECIDING, "screen.py", "decide.py"])
 def test_every_reason_that_is_ever_given_is_in_the_rulebooks_page(module: str) -> None:
     assert reasons_in(module) - said("rulebook") == set()
 

@@ -240,7 +240,7 @@ def test_who_was_only_decided_for_is_erased_too(engine: Engine) -> None:
     engine.decision(Question("window-shopper", "web", "home"), time.time())
     receipt = engine.customers.erase("window-shopper", time.time())
     assert receipt is not None
-    assert receipt["counts"] == dict.fromkeys(receipt["counts"], 0) | {"decisions": 1}
+    assert receipt["counts"] == dict.fromkeys(receipt["counts"], 0) | {"decisions": 1, "last_decisions": 1}
 
 
 def test_an_erased_decision_takes_no_response_and_repeats_no_answer(engine: Engine) -> None:
@@ -324,7 +324,7 @@ def test_what_an_export_holds_is_what_a_receipt_counts(engine: Engine) -> None:
     found = exported(engine, HER)
     counts = engine.customers.erase(HER, time.time())["counts"]
     assert len(found["events"]) == counts["events"] + counts["stock_messages"]
-    for part, store in (("responses", "responses"), ("decisions", "decisions"), ("requests", "requests")):
-        assert len(found[part]) == counts[store]
+    for part in ("responses", "decisions", "requests", "reservations", "dismissals"):
+        assert len(found[part]) == counts[part]
     assert len(found["profiles_seen"]) == counts["decision_profiles"]
     assert engine.customers.export(HER, time.time()) is None

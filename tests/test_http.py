@@ -150,6 +150,14 @@ def test_a_customer_is_for_server_keys_only(locked: Face) -> None:
             problem(locked.request(method, path, key=key), 401)
 
 
+def test_a_prepared_decision_can_be_confirmed_with_no_body_or_an_empty_one(face: Face) -> None:
+    for body in (b"", b"{}"):
+        answer = face.post("/decisions/d1/confirm", body)
+        assert (answer.status_code, answer.json()) == (200, {"valid": True})
+    assert problem(face.post("/decisions/d2/confirm", b""), 404)
+    assert problem(face.post("/decisions/d1/confirm", {"offer_id": "x"}), 400)["errors"][0]["field"] == "offer_id"
+
+
 def test_readyz_tells_whether_the_engine_can_answer(face: Face) -> None:
     assert face.get("/readyz").status_code == 200
     face.engine.is_ready = False

@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from features import build
-from features.workspace import Workspace, open_workspace
+from features.workspace import PROJECT, Workspace, open_workspace
+from serving.decision_log import records
 from serving.engine import Engine
 from serving.question import Question
 from serving.replay import replay
@@ -18,27 +19,51 @@ SHOP = ["chair-oak", "chair-woven", "coffee-beans-1kg", "table-oak-180", "trail-
 
 
 def decided(home: Path, decisions: int) -> Workspace:
-    """A workspace over the shipped catalog with so many decisions, and purchases and sold-out products between them."""
+    """A workspace with so many decisions, and purchases, sold-out products, used offers and consents between them."""
     workspace = open_workspace(home)
+    shipped = (PROJECT / "features/offers.yaml").read_text()
+    budgeted = shipped.replace("kind: loyalty\n", "kind: loyalty\n    budget: {total: 9, daily: 7}\n")
+    (workspace.home / "offers.yaml").write_text(budgeted)
     build.build(workspace)
     engine = Engine.open(workspace)
     started = time.time()
-    engine.ingest([_stock(product_id, 5, 0) for product_id in SHOP], started, None)
+    shops = [_stock(product_id, 5, 0, place) for product_id in SHOP for place in ("online", "berlin-mitte")]
+    engine.ingest([*shops, *(_at_home(f"c{number}") for number in range(0, 11, 2))], started, None)
     for number in range(decisions):
         product_id, customer_id = SHOP[number % len(SHOP)], f"c{number % 11}"
         if number % 7 == 0:
             engine.ingest([_order(customer_id, product_id, number)], time.time(), None)
         if number % 13 == 0:
             engine.ingest([_stock(product_id, number % 3, number)], time.time(), None)
+        if number % 17 == 0:
+            engine.ingest([_consent(customer_id, number)], time.time(), None)
+            engine.intake.one(_taken_up(customer_id, number), time.time())
         channel, placement = [("web", "home"), ("app", "cart"), ("email", "newsletter")][number % 3]
         engine.decide(Question(customer_id, channel, placement, limit=1 + number % 5), time.time())
     engine.close()
     return workspace
 
 
-def _stock(product_id: str, quantity: int, number: int) -> dict:
-    properties = {"product_id": product_id, "location_id": "online", "quantity": quantity}
-    message_id = f"stock-{product_id}-{number}"
+def _at_home(customer_id: str) -> dict:
+    traits = {"store_id": "berlin-mitte"}
+    return {"type": "identify", "userId": customer_id, "messageId": f"home-{customer_id}", "traits": traits}
+
+
+def _consent(customer_id: str, number: int) -> dict:
+    properties = {"purpose": "marketing", "granted": number % 2 == 0}
+    name = "Consent Updated"
+    return {"type": "track", "event": name, "userId": customer_id, "messageId": f"c{number}", "properties": properties}
+
+
+def _taken_up(customer_id: str, number: int) -> dict:
+    body = {"offer_id": "join-the-club", "response": "accepted"}
+    told = {"message_id": f"taken-{number}", "name": "Offer Responded", "occurred_at": time.time()}
+    return {**told, "user_id": customer_id, "body": body}
+
+
+def _stock(product_id: str, quantity: int, number: int, location_id: str = "online") -> dict:
+    properties = {"product_id": product_id, "location_id": location_id, "quantity": quantity}
+    message_id = f"stock-{product_id}-{location_id}-{number}"
     return {"type": "track", "event": "Stock Updated", "messageId": message_id, "properties": properties}
 
 
@@ -59,6 +84,15 @@ def test_every_decision_comes_out_the_same(workspace: Workspace) -> None:
     found = list(replay(workspace))
     assert len(found) == 200
     assert [each for each in found if each.problem] == []
+
+
+def test_what_rules_looked_at_is_in_the_records(workspace: Workspace) -> None:
+    found = list(records(workspace.decisions))
+    codes = {reason["code"] for each in found for held in each["answer"]["suppressed"] for reason in held["reasons"]}
+    assert {"offer_budget_spent", "already_redeemed", "no_consent", "out_of_stock"} <= codes
+    assert any(offer["fulfilment"] for each in found for offer in each["answer"]["offers"])
+    assert any(each["facts"]["shops"] for each in found)
+    assert any(each["facts"]["used"] == {"join-the-club": [9, 9]} for each in found)
 
 
 def test_another_purchase_in_the_record_gives_another_answer_and_is_named(workspace: Workspace, tmp_path: Path) -> None:

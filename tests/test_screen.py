@@ -1,188 +1,215 @@
-"""The laws of the screen, over random customers, stock and moments on the shipped catalog."""
+"""The laws of the screen, over random customers, catalogs, rulebooks, stock and moments."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from math import inf
-from pathlib import Path
 
 import pytest
+import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import World
+from worlds import LOCATIONS, NOW, PRODUCTS, worlds
 
 from features import profiles
 from features.affinity import Affinity, index_of
-from features.catalog import load_catalog
+from features.budgets import day_of
+from features.catalog import Catalog
 from features.signals import Level
-from features.vocabulary import DAY_S, Event, Offer
-from features.workspace import Workspace
-from serving import rulebook, rules, screen
+from features.vocabulary import OUTBOUND, Offer
+from serving import rules, screen
 from serving.decide import Policy, answer, decide
 from serving.facts import Facts, moment
-from serving.rules import Case, Reason
+from serving.rulebook import Rulebook
+from serving.rules import OFFER, PRODUCT, RULES, Case, Reason
+from serving.rules.consent import allowed
 from serving.scoring import Models
 
-NOW = 1_795_000_000.0
-SHIPPED = Workspace(Path("no-such-workspace"))
-CATALOG = load_catalog(SHIPPED)
-BOOK = rulebook.load(SHIPPED.file("rulebook.yaml"))
-POLICY = Policy(CATALOG, BOOK, Models())
-PRODUCTS = sorted(CATALOG.products)
+Key = tuple[str, str, float | None, str | None]
 
 
-@st.composite
-def seen(draw: st.DrawFn) -> Facts:
-    """Anything that a decision may see: purchases and returns at any time, any stock, any channel, stale feeds."""
-    events = []
-    for number in range(draw(st.integers(0, 6))):
-        name = draw(st.sampled_from(["Order Completed", "Order Completed", "Order Refunded", "Return Requested"]))
-        product = CATALOG.products[draw(st.sampled_from(PRODUCTS))]
-        line = {"product_id": product.product_id, "category": product.category, "quantity": 1, "price": product.price}
-        at = NOW - draw(st.floats(0, 120)) * DAY_S
-        body = {"order_id": draw(st.sampled_from(["o1", "o2"])), "products": [line]}
-        events.append(Event(f"m{number}", name, round(at, 3), NOW, "1", None, "web", None, body))
-    levels = {p: Level(draw(st.integers(0, 2)), NOW, f"s-{p}") for p in PRODUCTS if draw(st.integers(0, 5))}
-    channel, placement = draw(
-        st.sampled_from([("web", "home"), ("app", "cart"), ("email", "newsletter"), ("web", "agent")])
-    )
-    return Facts(
-        decision_id="law",
-        now=NOW,
-        customer_id="1",
-        channel=channel,
-        placement=placement,
-        limit=20,
-        location_id="online",
-        cart=tuple(draw(st.lists(st.sampled_from(PRODUCTS), max_size=2))),
-        profile=profiles.fold_all(events) if events else None,
-        stock=levels,
-        feeds={"profile": NOW, "stock": draw(st.sampled_from([None, NOW, NOW - 901]))},
-    )
+def case_of(world: World) -> Case:
+    facts, personal = world.facts, allowed(world.facts, world.book, "personalisation")
+    affinity = Affinity(facts.profile if personal else None, index_of(world.catalog), facts.now)
+    return Case(facts, world.book, world.catalog, affinity, world.features, personal)
 
 
-def case_of(facts: Facts) -> Case:
-    affinity = Affinity(facts.profile, index_of(CATALOG), facts.now)
-    return Case(facts, BOOK, CATALOG, affinity, profiles.derive(facts.profile, facts.now))
+def screened(world: World) -> list[screen.Screened]:
+    return screen.screen(case_of(world), list(world.catalog.offers.values()))
 
 
-def screened(facts: Facts) -> list[screen.Screened]:
-    return screen.screen(case_of(facts), CATALOG.candidates(facts.channel, facts.placement))
+def at(world: World, now: float) -> World:
+    """The same world at another time, nothing else having happened. A new day has used nothing of its budgets."""
+    facts = world.facts
+    used = {name: (total, today * (day_of(now) == day_of(facts.now))) for name, (total, today) in facts.used.items()}
+    return replace(world, facts=replace(facts, now=now, used=used), features=profiles.derive(facts.profile, now))
 
 
-@given(seen())
-def test_rules_that_are_not_asked_would_have_said_nothing(facts: Facts) -> None:
-    case = case_of(facts)
-    for offer in CATALOG.offers.values():
-        for product_id in CATALOG.products_of(offer):
-            product = case.product(product_id)
-            every = {reason for rule in rules.PRODUCT_RULES for reason in rule(case, offer, product)}
-            asked = {reason for rule in rules.rules_for(case, product) for reason in rule(case, offer, product)}
-            assert asked == every
-        for field, rule in rules.OFFER_RULES:
-            if field is not None and not getattr(offer, field):
-                assert list(rule(case, offer)) == []
+def key(reason: Reason) -> Key:
+    return (reason.code, reason.rule, reason.retry_after, reason.evidence)
 
 
-@given(seen(), st.randoms())
-def test_the_order_of_rules_never_matters(facts: Facts, random) -> None:
-    def told() -> dict:
-        return {
-            s.offer.offer_id: (s.product_id, frozenset(map(repr, s.reasons)), s.retry_after) for s in screened(facts)
+def every(world: World, offer: Offer, product_id: str | None = None) -> set[Key]:
+    """What all rules say of an offer, or of one of its products, each asked without further ado."""
+    case = case_of(world)
+    product = case.product(product_id) if product_id else None
+    wanted = [rule for rule in RULES if (product is not None) is (rule.looks_at in (PRODUCT, rules.TERMS))]
+    return {key(reason) for rule in wanted for reason in rules.applied_to(rule, case, offer, product)}
+
+
+# ------------------------------------------------------------------------------------------------ the laws
+
+
+@given(worlds())
+@settings(max_examples=150)
+def test_the_screen_agrees_with_a_naive_reference_on_every_reason_and_time(world: World) -> None:
+    for came in screened(world):
+        of_offer = set(reference.of_offer(world, came.offer))
+        of_products = {
+            product_id: set(reference.of_product(world, came.offer, world.product(product_id)))
+            for product_id in world.catalog.products_of(came.offer)
         }
-
-    before = told()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("OFFER_RULES", "MOMENT_RULES", "IF_HELD", "IF_CATEGORY_HELD"):
-            patch.setattr(rules, name, tuple(random.sample(getattr(rules, name), len(getattr(rules, name)))))
-        assert told() == before
-
-
-@given(seen())
-def test_one_more_rule_never_opens_an_offer(facts: Facts) -> None:
-    def never(case, offer):
-        yield rules.Reason("not_eligible", "never", None, None)
-
-    before = {s.offer.offer_id for s in screened(facts) if s.open}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "MOMENT_RULES", (*rules.MOMENT_RULES, never))
-        assert {s.offer.offer_id for s in screened(facts) if s.open} <= before
-
-
-@given(seen())
-def test_nothing_is_shown_that_any_rule_holds_back(facts: Facts) -> None:
-    case = case_of(facts)
-    for shown in answer(decide(facts, POLICY))["offers"]:
-        offer = CATALOG.offers[shown["offer_id"]]
-        applied = [rule for _, rule in rules.OFFER_RULES] + list(rules.MOMENT_RULES)
-        assert [reason for rule in applied for reason in rule(case, offer)] == []
-        if shown["product_id"] is not None:
-            product = CATALOG.products[shown["product_id"]]
-            assert [reason for rule in rules.PRODUCT_RULES for reason in rule(case, offer, product)] == []
-
-
-def plainly(facts: Facts, offer: Offer) -> tuple[list[Reason], dict[str, list[Reason]]]:
-    """The reference: every rule asked of the offer, and of every one of its products."""
-    case = case_of(facts)
-    of_offer = [
-        r for rule in [rule for _, rule in rules.OFFER_RULES] + list(rules.MOMENT_RULES) for r in rule(case, offer)
-    ]
-    products = [case.product(product_id) for product_id in CATALOG.products_of(offer)]
-    of_products = {p.product_id: [r for rule in rules.PRODUCT_RULES for r in rule(case, offer, p)] for p in products}
-    return of_offer, of_products
-
-
-def latest(reasons: list[Reason]) -> float:
-    return max(inf if reason.retry_after is None else reason.retry_after for reason in reasons)
-
-
-def kind_of(reason: Reason) -> tuple:
-    return (reason.code, reason.rule, str(reason.observed), reason.retry_after, reason.evidence)
-
-
-@given(seen())
-def test_the_screen_agrees_with_a_plain_reference_on_every_reason_and_time(facts: Facts) -> None:
-    for came in screened(facts):
-        of_offer, of_products = plainly(facts, came.offer)
+        if (came.offer.product_ids or came.offer.category) and not of_products:
+            of_offer.add(("stock_unknown", "products", None, None))
         all_held = bool(of_products) and all(of_products.values())
-        assert came.open == (not of_offer and not all_held)
-        expected = [*of_offer, *(r for held in of_products.values() for r in held if all_held)]
-        assert {kind_of(r) for r in came.reasons} == {kind_of(r) for r in expected}
-        if expected:
-            parts = [latest(of_offer)] if of_offer else []
-            parts += [min(latest(held) for held in of_products.values())] if all_held else []
-            assert came.retry_after == (None if max(parts) == inf else max(parts))
-        assert all(
-            list(reasons) == of_products[product_id]
-            or set(map(kind_of, reasons)) == set(map(kind_of, of_products[product_id]))
-            for product_id, reasons in came.passed_over
-        )
+        expected = of_offer.union(*of_products.values()) if all_held else of_offer
+        assert {key(reason) for reason in came.reasons} == expected
+        assert came.retry_after == retry_after(of_offer, of_products if all_held else {})
+        if came.open and of_products:
+            open_ = [p for p in case_of(world).products_by_affinity(came.offer) if not of_products[p]]
+            assert came.product_id == open_[0]
+            sold_out = world.facts.stock[came.product_id].quantity < world.book.stock.minimum
+            assert came.set_aside == (reference.shop_for(world, world.product(came.product_id)) if sold_out else None)
+        for product_id, reasons in came.passed_over:
+            assert {key(reason) for reason in reasons} == of_products[product_id]
 
 
-@given(seen())
-@settings(max_examples=60)
-def test_at_its_retry_after_a_reason_is_gone_and_one_second_before_it_is_there(facts: Facts) -> None:
-    def there(reason: Reason, offer: Offer, at: float) -> bool:
-        of_offer, of_products = plainly(replace(facts, now=at), offer)
-        now = [*of_offer, *of_products.get(reason.product_id or "", ())]
-        return (reason.code, reason.rule, reason.evidence) in {(r.code, r.rule, r.evidence) for r in now}
+def retry_after(of_offer: set[Key], of_products: Mapping[str, set[Key]]) -> float | None:
+    """The latest of an offer's and of a product's reasons, the earliest over products; null if never by itself."""
 
-    for came in screened(facts):
+    def latest(held: set[Key]) -> float:
+        return max((inf if each[2] is None else each[2] for each in held), default=0.0)
+
+    free = max(latest(of_offer), min((latest(held) for held in of_products.values()), default=0.0))
+    return None if free in (0.0, inf) else free
+
+
+@given(worlds())
+@settings(max_examples=50)
+def test_at_its_retry_after_a_reason_is_gone_and_one_second_before_it_is_there(world: World) -> None:
+    def there(reason: Reason, offer: Offer, now: float) -> bool:
+        later = at(world, now)
+        said = every(later, offer, reason.product_id)
+        return (reason.code, reason.rule, reason.evidence) in {(code, rule, proof) for code, rule, _, proof in said}
+
+    for came in screened(world):
         for reason in came.reasons:
             if reason.retry_after is not None:
                 told = datetime.fromisoformat(moment(reason.retry_after)).timestamp()
                 assert not there(reason, came.offer, told)
-                assert told - 1 < facts.now or there(reason, came.offer, told - 1)
+                assert told - 1 < world.facts.now or there(reason, came.offer, told - 1)
+
+
+@given(worlds())
+@settings(max_examples=30)
+def test_rules_that_are_not_asked_would_have_said_nothing(world: World) -> None:
+    case = case_of(world)
+    for came in screened(world):
+        if came.offer.product_ids or came.offer.category:
+            continue
+        assert {key(reason) for reason in came.reasons} == every(world, came.offer)
+    for rule in RULES:
+        if not rule.concerns(case):
+            for offer in world.catalog.offers.values():
+                for product_id in world.catalog.products_of(offer):
+                    assert list(rules.applied_to(rule, case, offer, case.product(product_id))) == []
+
+
+@given(worlds(), st.randoms())
+@settings(max_examples=30)
+def test_the_order_of_rules_never_matters(world: World, random) -> None:
+    def told() -> dict:
+        return {
+            s.offer.offer_id: (s.product_id, frozenset(map(repr, s.reasons)), s.retry_after, s.set_aside)
+            for s in screened(world)
+        }
+
+    before = told()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "RULES", tuple(random.sample(RULES, len(RULES))))
+        assert told() == before
+
+
+@given(worlds(), st.sampled_from(RULES))
+@settings(max_examples=30)
+def test_one_rule_more_never_opens_an_offer(world: World, left_out: rules.Rule) -> None:
+    after = {s.offer.offer_id for s in screened(world) if s.open}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "RULES", tuple(rule for rule in RULES if rule is not left_out))
+        assert after <= {s.offer.offer_id for s in screened(world) if s.open}
+
+
+@given(worlds())
+@settings(max_examples=30)
+def test_nothing_is_shown_that_any_rule_holds_back(world: World) -> None:
+    for shown in answer(decide(world.facts, Policy(world.catalog, world.book, Models())))["offers"]:
+        offer = world.catalog.offers[shown["offer_id"]]
+        assert every(world, offer) == set()
+        if shown["product_id"] is not None:
+            assert every(world, offer, shown["product_id"]) == set()
+
+
+@given(worlds())
+@settings(max_examples=30)
+def test_consent_is_absolute(world: World) -> None:
+    word = reference.word_on(world, "marketing")
+    if world.facts.channel in OUTBOUND and not (word and word.body["granted"]):
+        assert answer(decide(world.facts, Policy(world.catalog, world.book, Models())))["offers"] == []
+
+
+@given(worlds())
+@settings(max_examples=30)
+def test_a_decision_says_of_every_offer_that_it_is_shown_or_why_not(world: World) -> None:
+    decided = answer(decide(replace(world.facts, limit=20), Policy(world.catalog, world.book, Models())))
+    shown = {offer["offer_id"] for offer in decided["offers"]}
+    held = {each["offer_id"] for each in decided["suppressed"]}
+    assert shown & held == set()
+    assert all(each["reasons"] for each in decided["suppressed"])
+    masked = set(world.catalog.offers) - shown - held
+    taken = {offer["product_id"] for offer in decided["offers"]} | {
+        world.product(offer["product_id"]).category for offer in decided["offers"] if offer["product_id"]
+    }
+    taken |= {world.catalog.offers[offer_id].category for offer_id in shown}
+    for offer_id in masked:  # diversity alone: the same product, or enough of its category
+        offer = world.catalog.offers[offer_id]
+        about = {
+            *world.catalog.products_of(offer),
+            *(world.product(p).category for p in world.catalog.products_of(offer)),
+        }
+        assert (about | {offer.category}) & taken
 
 
 def test_a_rule_that_fails_holds_its_offer_back_and_is_named() -> None:
-    def broken(case, offer, product):
+    def broken(case, offer, product=None):
         raise KeyError("price")
 
-    facts = Facts("x", NOW, "1", "web", "home", 20, "online", feeds={"profile": NOW, "stock": NOW})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "ALWAYS", (broken,))
-        held = {s.offer.offer_id: s.reasons for s in screened(facts)}
-    assert {reason.code for reason in held["coffee-again"]} == {"rule_error"}
-    assert held["coffee-again"][0].rule == "broken"
-    assert held["join-the-club"] == ()
+    for looks_at in (OFFER, PRODUCT):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rules, "RULES", (rules.Rule("broken", broken, ("rule_error",), looks_at),))
+            held = screened(quiet_day())[0].reasons
+        assert {(reason.code, reason.rule, reason.observed) for reason in held} == {
+            ("rule_error", "broken", "KeyError")
+        }
+
+
+def quiet_day() -> World:
+    """Nothing in the way of one offer over one product."""
+    offer = Offer("it", "promotion", ("table",), valid_until=NOW + 1.0)
+    catalog = Catalog(PRODUCTS, LOCATIONS, {"it": offer})
+    stock = {"table": Level(3, NOW, "s")}
+    feeds = {"profile": NOW, "stock": NOW}
+    facts = Facts("x", NOW, "1", "web", "home", 20, "online", stock=stock, feeds=feeds)
+    return World(facts, [], Rulebook(), catalog, profiles.derive(None, NOW))

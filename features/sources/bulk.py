@@ -12,7 +12,7 @@ from itertools import islice
 
 import sqlalchemy as sa
 
-from features import database, erased, identity, signals
+from features import budgets, database, erased, identity, signals
 from features.events import EventLog
 from features.links import links_of, whose
 from features.vocabulary import ONLINE, Event
@@ -55,12 +55,15 @@ def _append(connection: sa.Connection, batch: Sequence[Event]) -> int:
     rows = list(_resolved(connection, batch))
     stored = 0
     for counted, run in _runs(rows):
-        if counted:  # a reservation adds up, so only a new one may be taken in
+        if counted:  # a reservation adds up, and so does an offer taken up: only a new one may be taken in
             for event, customer_id in run:
                 seq = log.append(connection, event, customer_id)
                 if seq is not None:
                     stored += 1
-                    signals.reserve_stock(connection, event, seq)
+                    if event.name == "Offer Responded":
+                        budgets.note(connection, event, seq)
+                    else:
+                        signals.reserve_stock(connection, event, seq)
         else:
             stored += len(log.append_many(connection, run))
             _stock(connection, [event for event, _ in run if event.name == "Stock Updated"])
@@ -107,11 +110,11 @@ def _seqs(connection: sa.Connection, message_ids: Sequence[str]) -> dict[str, in
 
 
 def _runs(rows: Sequence[tuple[Event, str | None]]) -> Iterator[tuple[bool, list[tuple[Event, str | None]]]]:
-    """The batch cut where reservations of stock begin and end."""
+    """The batch cut where what adds up begins and ends: reservations of stock, offers taken up."""
     run: list[tuple[Event, str | None]] = []
     counted = False
     for row in rows:
-        this = row[0].name in ("Stock Reserved", "Stock Released")
+        this = row[0].name in ("Stock Reserved", "Stock Released") or budgets.counts(row[0])
         if run and this != counted:
             yield counted, run
             run = []

@@ -1,0 +1,69 @@
+"""How often each offer has been accepted by all customers together, per day: what its budget is held against.
+
+Counted in the transaction that stores the response, so a repeated message counts once and two workers never
+lose one. What was accepted on a day that is over counts for that day, whenever we hear of it. A day is UTC's.
+Whether a budget is spent is the business of a rule.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from features import database
+from features.vocabulary import DAY_S, Event
+
+
+class Used(NamedTuple):
+    """Times accepted: ever, and on the day asked about."""
+
+    total: int = 0
+    today: int = 0
+
+
+class Uses:
+    """The counts of a workspace as of the last `refresh`."""
+
+    def __init__(self) -> None:
+        self._seq = -1
+        self._by_day: dict[str, dict[int, int]] = {}
+        self._total: dict[str, int] = {}
+
+    def refresh(self, connection: sa.Connection) -> None:
+        """Take in what was counted since the last call."""
+        table = database.offer_uses
+        for row in connection.execute(sa.select(table).where(table.c.seq > self._seq).order_by(table.c.seq)):
+            days = self._by_day.setdefault(row.offer_id, {})
+            self._total[row.offer_id] = self._total.get(row.offer_id, 0) + row.uses - days.get(row.day, 0)
+            days[row.day] = row.uses
+            self._seq = row.seq
+
+    def of(self, offer_id: str, at: float) -> Used:
+        return Used(self._total.get(offer_id, 0), self._by_day.get(offer_id, {}).get(day_of(at), 0))
+
+
+def day_of(at: float) -> int:
+    return int(at // DAY_S)
+
+
+def counts(event: Event) -> bool:
+    """Whether the event is an offer taken up."""
+    return event.name == "Offer Responded" and event.body.get("response") == "accepted"
+
+
+def note(connection: sa.Connection, event: Event, seq: int) -> None:
+    """Count a new event of the log if it is an offer taken up."""
+    if not counts(event):
+        return
+    values = {"offer_id": event.body["offer_id"], "day": day_of(event.occurred_at), "uses": 1, "seq": seq}
+    connection.execute(_counting(connection.dialect.name), values)
+
+
+@cache
+def _counting(dialect: str) -> sa.Insert:
+    """Made once, see `database.insert_of`."""
+    new, table = database.insert_of(dialect, database.offer_uses), database.offer_uses
+    more = {"uses": table.c.uses + 1, "seq": new.excluded.seq}
+    return new.on_conflict_do_update(index_elements=["offer_id", "day"], set_=more)

@@ -1,0 +1,136 @@
+"""Where a decision is made: gathers what `decide` needs, calls it, and logs what came out.
+
+Making (`draft`) and telling (`told`) are apart, so that a contact can be granted between the two (`outbound`). No rule
+stands here.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from features.identity import Resolver
+from features.signals import Signals
+from features.store import ProfileNow, ProfileStore, StoreDown
+from features.vocabulary import ONLINE
+from serving import counters, repeats
+from serving.continuity import carried_by, promises, since
+from serving.decide import ENGINE_VERSION, Policy, answer, decide
+from serving.decision_log import DecisionLog
+from serving.draft import Draft, logged
+from serving.facts import Carried, Contacts, Facts
+from serving.last_decisions import Last, LastDecisions
+from serving.problems import bad_input, shown
+from serving.question import Ask
+from serving.shelves import Shelf, Shops
+
+_NO_CONTACTS = Contacts()
+
+
+class Desk:
+    """One worker's desk. `policy` may be replaced at any time: a decision ends with the one it began with."""
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        store: ProfileStore,
+        signals: Signals,
+        log: DecisionLog,
+        last: LastDecisions,
+        policy: Policy,
+    ):
+        self.resolver, self.store, self.signals = resolver, store, signals
+        self.log, self.last, self.policy = log, last, policy
+
+    def draft(
+        self, ask: Ask, customer_id: str, now: float, contacts: Contacts = _NO_CONTACTS, carried: Carried | None = None
+    ) -> Draft:
+        """Decide, over everything that is known now; nothing is logged, and nobody is told yet."""
+        policy = self.policy
+        carried = carried or self._carried(ask, customer_id, now, policy.book.continuity.minutes * 60)
+        seen, missing = self._profile(customer_id)
+        location_id = ask.location_id or (None if ask.channel == "store" else ONLINE)
+        location = policy.catalog.locations.get(location_id or "")
+        stock = Shelf(self.signals.stock_at(location_id) if location_id else {})
+        shops = Shops(self.signals)
+        facts = Facts(
+            decision_id="",
+            now=now,
+            customer_id=customer_id,
+            channel=ask.channel,
+            placement=ask.placement,
+            limit=ask.limit,
+            location_id=location_id,
+            market=location.market if location else None,
+            product_id=ask.product_id,
+            cart=tuple(ask.cart),
+            profile=seen.profile if seen else None,
+            profile_missing=missing,
+            stock=stock,
+            feeds={
+                "profile": self.signals.last_at("profile"),
+                "stock": self.signals.last_at("stock", location_id) if location_id else None,
+            },
+            contacts=contacts,
+            carried=carried,
+            shops=shops,
+            used={offer_id: self.signals.used(offer_id, now) for offer_id in policy.catalog.budgeted},
+            seed=secrets.token_hex(8),
+        )
+        return Draft(ask, decide(facts, policy), stock, shops, seen)
+
+    def told(self, draft: Draft) -> dict[str, Any]:
+        """The answer of a decision, which is logged by then."""
+        decision, seen = draft.decision, draft.seen
+        facts, policy = decision.facts, decision.policy
+        profile = None
+        if seen is not None:
+            content = {"state": seen.profile.state, "items": seen.profile.items}
+            profile = (facts.customer_id or "", seen.seq, content)
+        with self.log.slot(facts.now, profile) as slot:
+            facts = replace(facts, decision_id=slot.decision_id)
+            decided = answer(replace(decision, facts=facts))
+            slot.write(
+                {
+                    "decision_id": slot.decision_id,
+                    "engine": ENGINE_VERSION,
+                    "versions": policy.versions,
+                    "request": repeats.asked(draft.ask),
+                    "facts": logged(facts, draft.stock, draft.shops, seen.seq if seen else None, slot.profile_at),
+                    "promised": promises(policy.catalog.offers, decided),
+                    "answer": decided,
+                },
+                None if draft.ask.preview else facts.customer_id,
+            )
+        if decided["offers"] and not draft.ask.preview:
+            last = Last(slot.decision_id, facts.channel, facts.now, since(facts, decided))
+            self.last.note(facts.customer_id or "", last)
+        _count(decided)
+        return decided
+
+    def _carried(self, ask: Ask, customer_id: str, now: float, within_s: float) -> Carried | None:
+        """What this decision goes on with: what the caller names, else what another channel has just shown."""
+        if ask.continue_from is not None:
+            record = self.log.find(ask.continue_from)
+            owner = record["answer"]["customer_id"] if record else ""
+            if record is None or customer_id not in (owner, self.resolver.customer(owner)):
+                said = f"{shown(ask.continue_from)} is no decision of this customer; expected the `decision_id` of one"
+                raise bad_input("continue_from", said)
+            return carried_by(record, now)
+        last = self.last.elsewhere(customer_id, ask.channel, now, within_s) if within_s else None
+        record = self.log.find(last.decision_id) if last else None
+        return None if last is None or record is None else carried_by(record, last.since)
+
+    def _profile(self, customer_id: str) -> tuple[ProfileNow | None, bool]:
+        try:
+            return self.store.read(customer_id), False
+        except StoreDown:
+            return None, True
+
+
+def _count(decided: Mapping[str, Any]) -> None:
+    reasons = Counter(reason["code"] for each in decided["suppressed"] for reason in each["reasons"])
+    counters.decided(decided["channel"], decided["fallback"], reasons)

@@ -1,0 +1,60 @@
+"""A decision that is made and not told yet, and what its record keeps of what it saw.
+
+`replay.facts_of` reads back what `logged` writes. Gathering what a decision sees is the business of `engine`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from features.store import ProfileNow
+from serving import contact
+from serving.decide import Decision
+from serving.facts import Contacts, Facts
+from serving.question import Ask
+from serving.shelves import Shelf, Shops
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A decision that is made and not logged yet, with what its record needs beside it."""
+
+    ask: Ask
+    decision: Decision
+    stock: Shelf
+    shops: Shops
+    seen: ProfileNow | None
+
+    @property
+    def contacts(self) -> Contacts:
+        return self.decision.facts.contacts
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Of the offers that it shows."""
+        return tuple(each.scored.offer.kind for each in self.decision.ranking.shown)
+
+
+def logged(facts: Facts, stock: Shelf, shops: Shops, seq: int | None, profile_at: int | None) -> dict[str, Any]:
+    return {
+        "now": facts.now,
+        "customer_id": facts.customer_id,
+        "channel": facts.channel,
+        "placement": facts.placement,
+        "limit": facts.limit,
+        "location_id": facts.location_id,
+        "market": facts.market,
+        "product_id": facts.product_id,
+        "cart": facts.cart,
+        "profile_seq": seq,
+        "profile_at": profile_at,
+        "profile_missing": facts.profile_missing,
+        "stock": stock.logged(),
+        "feeds": facts.feeds,
+        "shops": shops.logged(),
+        "used": {offer_id: [*used] for offer_id, used in facts.used.items()},
+        "contacts": contact.as_json(facts.contacts),
+        "carried": facts.carried,
+        "seed": facts.seed,
+    }

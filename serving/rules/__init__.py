@@ -1,0 +1,102 @@
+"""The rules that hold an offer back, all in one table; what each does is in the room that its name begins with.
+
+Rules only hold back: their order never matters and one more never opens an offer. `screen` applies them all; their
+numbers come from `rulebook.yaml`, and docs/rulebook.md has a line for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from features.vocabulary import Offer, Product
+from serving.rules import (
+    care,
+    cart,
+    consent,
+    continuity,
+    limits,
+    offers,
+    purchases,
+    quiet_hours,
+    returns,
+    signals,
+    stock,
+    terms,
+)
+from serving.rules.case import Case, Reason, Reasons
+
+__all__ = ["MOMENT", "OFFER", "PRODUCT", "RULES", "TERMS", "Case", "Reason", "Reasons", "Rule"]
+
+OFFER, MOMENT, PRODUCT, TERMS = "offer", "moment", "product", "terms"
+"""What a rule looks at, and so how often it is asked: the offer; the customer and the moment, alike for all offers of
+a kind with (without) products and conditions; a product, alike for all offers of a kind; its terms for a product."""
+
+
+def _always(case: Case) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. It would say nothing, and so is not asked, where `concerns` is false, or what it `needs` is not there.
+
+    `needs` is something of the offer; of PRODUCT rules whether the profile has an entry of the product (`bought`) or
+    its category (`category_bought`), or the product a style (`style`).
+    """
+
+    name: str
+    holds_back: Callable[..., Reasons]
+    codes: tuple[str, ...]
+    looks_at: str
+    needs: str | None = None
+    concerns: Callable[[Case], Any] = _always
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("offers.validity", offers.validity, ("outside_validity",), OFFER),
+    Rule("offers.channel", offers.channel, ("wrong_channel",), OFFER, "channels"),
+    Rule("offers.placement", offers.placement, ("wrong_placement",), OFFER, "placements"),
+    Rule("offers.market", offers.market, ("wrong_market",), OFFER, "markets"),
+    Rule("offers.eligibility", offers.eligibility, ("not_eligible",), OFFER, "eligibility"),
+    Rule("offers.budget", offers.budget, ("offer_budget_spent",), OFFER, "budget"),
+    Rule("offers.dismissed", offers.dismissed, ("recently_dismissed",), OFFER, None, lambda case: case.dismissed),
+    Rule("offers.redeemed", offers.redeemed, ("already_redeemed",), OFFER, None, lambda case: case.accepted),
+    Rule("signals.channel_of_placement", signals.channel_of_placement, ("wrong_placement",), MOMENT),
+    Rule("signals.profile", signals.profile, ("signal_stale", "signal_missing"), MOMENT),
+    Rule("signals.stock", signals.stock, ("signal_stale", "signal_missing"), MOMENT),
+    Rule("consent.marketing", consent.marketing, ("no_consent",), MOMENT),
+    Rule("consent.personalisation", consent.personalisation, ("no_consent",), MOMENT),
+    Rule("quiet_hours.quiet_hours", quiet_hours.quiet_hours, ("quiet_hours",), MOMENT),
+    Rule("care.open_case", care.open_case, ("open_case",), MOMENT, None, lambda case: case.open_cases),
+    Rule("care.broken_promise", care.broken_promise, ("promise_broken",), MOMENT, None, lambda c: c.broken_promises),
+    Rule("care.failed_checkout", care.failed_checkout, ("checkout_failed",), MOMENT, None, lambda c: c.failed_checkout),
+    Rule("returns.too_many", returns.too_many, ("too_many_returns",), MOMENT),
+    Rule("purchases.same_product", purchases.same_product, ("recently_purchased",), PRODUCT, "bought"),
+    Rule("purchases.same_style", purchases.same_style, ("recently_purchased",), PRODUCT, "style"),
+    Rule("purchases.same_category", purchases.same_category, ("recently_purchased",), PRODUCT, "category_bought"),
+    Rule("purchases.usual_interval", purchases.usual_interval, ("too_soon_to_replenish",), PRODUCT, "bought"),
+    Rule("returns.same_product", returns.same_product, ("recently_returned",), PRODUCT, "bought"),
+    Rule("returns.same_style", returns.same_style, ("recently_returned",), PRODUCT, "style", lambda c: c.returned),
+    Rule("returns.same_category", returns.same_category, ("recently_returned",), PRODUCT, None, lambda c: c.returned),
+    Rule("returns.open_return", returns.open_return, ("open_return",), PRODUCT, None, lambda c: c.open_returns),
+    Rule("stock.stock", stock.stock, ("out_of_stock", "stock_unknown"), PRODUCT),
+    Rule("cart.in_cart", cart.in_cart, ("in_cart",), PRODUCT, None, lambda case: case.in_cart),
+    Rule("terms.below_margin", terms.below_margin, ("below_margin",), OFFER),
+    Rule("terms.below_margin_of_product", terms.below_margin_of_product, ("below_margin",), TERMS, "earns_by_product"),
+    Rule("limits.contact_limit", limits.contact_limit, ("contact_limit",), MOMENT, None, lambda c: c.outbound),
+    Rule("continuity.terms", continuity.terms, ("terms_conflict",), OFFER, None, lambda c: c.facts.carried),
+    Rule("terms.promised", terms.promised, ("terms_conflict",), TERMS, None, lambda case: case.terms),
+)
+"""Every rule. Floor and exclusivity are arbitration's business."""
+
+
+def asked(case: Case, looks_at: str) -> list[Rule]:
+    """The rules of that sort that have anything to see in this decision."""
+    return [rule for rule in RULES if rule.looks_at == looks_at and rule.concerns(case)]
+
+
+def applied_to(rule: Rule, case: Case, offer: Offer, product: Product | None) -> Reasons:
+    """What one rule says of an offer, or of one of its products."""
+    return rule.holds_back(case, offer) if rule.looks_at in (OFFER, MOMENT) else rule.holds_back(case, offer, product)

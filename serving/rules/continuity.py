@@ -1,0 +1,22 @@
+"""The rule on what is carried on from another channel: it must not come at another discount, nor end sooner."""
+
+from __future__ import annotations
+
+from features.vocabulary import Offer
+from serving.facts import moment
+from serving.rules.case import Case, Reason, Reasons
+
+
+def terms(case: Case, offer: Offer) -> Reasons:
+    carried = case.facts.carried
+    promised = carried.promised(offer.offer_id) if carried else None
+    if carried is None or promised is None:
+        return ()
+    found: list[Reason] = []
+    if promised.discount != offer.value.discount:
+        told = (offer.value.discount, promised.discount)
+        found.append(Reason("terms_conflict", "discount", *told, evidence=carried.decision_id))
+    if offer.valid_until < promised.valid_until:
+        ends = (moment(offer.valid_until), moment(promised.valid_until))
+        found.append(Reason("terms_conflict", "valid_until", *ends, evidence=carried.decision_id))
+    return found

@@ -1,0 +1,97 @@
+"""What an open offer is worth: its value if accepted, and what the moment adds. Every factor is kept, for the answer.
+
+value = margin × (1 − P(return)) − discount × (1 + P(would have bought anyway)) − cost
+
+The discount is paid by all who accept; with the baseline propensity the customer would have bought without it, and
+then it bought nothing: so it is counted once more, that often. Where there is no discount, or the customer refuses
+personalisation, the baseline is not asked.
+What is done with these numbers is in `arbitration`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from features.profiles import DECAYED_TRIPS, ITEM_HALF_LIFE_DAYS, LAST
+from features.vocabulary import DAY_S, Offer
+from serving.rules.case import Case
+from serving.rules.terms import margin_of
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """The parts of the value. `return_risk` is None where no model knows it; it then counts as 0."""
+
+    margin: float
+    return_risk: float | None
+    discount: float
+    baseline_propensity: float | None
+    cost: float
+
+    @property
+    def value(self) -> float:
+        kept = self.margin * (1.0 - (self.return_risk or 0.0))
+        return kept - self.discount * (1.0 + (self.baseline_propensity or 0.0)) - self.cost
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of the context weight, which is their sum."""
+
+    base: float
+    churn: float = 0.0
+    cart: float = 0.0
+    in_view: float = 0.0
+
+    @property
+    def weight(self) -> float:
+        return self.base + self.churn + self.cart + self.in_view
+
+
+ORDINARY = Context(1.0)
+WORTH = tuple(each.name for each in fields(Worth))
+CONTEXT = tuple(each.name for each in fields(Context))
+
+
+def worth_of(case: Case, offer: Offer, product_id: str | None, return_risk: float | None) -> Worth:
+    product = case.product(product_id) if product_id else None
+    value = offer.value
+    baseline = _baseline(case, product_id) if value.discount > 0.0 and case.personal else None
+    return Worth(margin_of(offer, product), return_risk, value.discount, baseline, value.cost)
+
+
+def _baseline(case: Case, product_id: str | None) -> float:
+    """P(the customer buys this product, or without one anything, within `baseline_days` of their own accord).
+
+    From their own pace: decayed purchases of the product, or the orders to expect, as a Poisson process.
+    """
+    days = case.book.arbitration.baseline_days
+    if product_id is None:
+        expected = case.features["expected_orders_90d"]
+        return 0.0 if expected != expected else 1.0 - math.exp(-expected * days / 90.0)
+    entry = case.facts.items.get("p:" + product_id)
+    if entry is None or not entry[LAST]:
+        return 0.0
+    age_days = max(0.0, case.facts.now - entry[LAST]) / DAY_S
+    purchases = entry[DECAYED_TRIPS] * math.exp2(-age_days / ITEM_HALF_LIFE_DAYS)
+    return 1.0 - math.exp2(-purchases * days / ITEM_HALF_LIFE_DAYS)
+
+
+def context_of(case: Case, offer: Offer, product_id: str | None, churn: float | None) -> Context:
+    weight = case.book.arbitration.context_weights.get(offer.kind)
+    if weight is None:
+        return ORDINARY
+    return Context(
+        base=weight.base,
+        churn=weight.churn * (churn or 0.0),
+        cart=weight.cart * case.cart_freshness if weight.cart else 0.0,
+        in_view=weight.in_view if weight.in_view and _in_view(case, offer, product_id) else 0.0,
+    )
+
+
+def _in_view(case: Case, offer: Offer, product_id: str | None) -> bool:
+    """Whether the offer is about the category of the product that the customer is looking at."""
+    looked_at = case.facts.product_id
+    category = case.product(looked_at).category if looked_at else None
+    return category is not None and category == (case.product(product_id).category if product_id else offer.category)
