@@ -47,6 +47,8 @@ class ReasonShown(BaseModel):
     limit: Any = None
     retry_after: str | None = None
     evidence: Any = None
+    product_id: str | None = None
+    product_ids: list[str] | None = None
 
 
 class SuppressedOffer(BaseModel):

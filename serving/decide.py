@@ -187,7 +187,7 @@ def _held_by_ranking(scored: Scored, reason: Reason) -> dict[str, Any]:
 
 
 def reason_told(reason: Reason) -> dict[str, Any]:
-    return {
+    told = {
         "code": reason.code,
         "rule": reason.rule,
         "observed": reason.observed,
@@ -196,3 +196,4 @@ def reason_told(reason: Reason) -> dict[str, Any]:
         "evidence": reason.evidence,
         "product_id": reason.product_id,
     }
+    return {**told, "product_ids": list(reason.product_ids)} if reason.product_ids else told

@@ -7,7 +7,7 @@ back: their order never matters, and one more never opens an offer. The rules th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from features.vocabulary import Offer, Product
 from serving import rules
@@ -150,9 +150,11 @@ def _latest(reasons: Sequence[Reason]) -> float | None:
 
 
 def _merged(held: Iterable[tuple[Reason, ...]]) -> Iterable[Reason]:
-    """Reasons over several products, one line for those that differ in nothing but the product."""
-    first: dict[tuple[object, ...], Reason] = {}
+    """Reasons over several products: one for those that differ in nothing but the product, which names them all."""
+    shared: dict[tuple[object, ...], list[Reason]] = {}
     for reasons in held:
         for r in reasons:
-            first.setdefault((r.code, r.rule, str(r.observed), r.limit, r.retry_after, r.evidence), r)
-    return first.values()
+            shared.setdefault((r.code, r.rule, str(r.observed), r.limit, r.retry_after, r.evidence), []).append(r)
+    for same in shared.values():
+        products = tuple(r.product_id for r in same if r.product_id is not None)
+        yield same[0] if len(same) == 1 else replace(same[0], product_ids=products)

@@ -77,6 +77,9 @@ def test_the_screen_agrees_with_a_naive_reference_on_every_reason_and_time(world
         all_held = bool(of_products) and all(of_products.values())
         expected = of_offer.union(*of_products.values()) if all_held else of_offer
         assert {key(reason) for reason in came.reasons} == expected
+        for product_id in of_products if all_held else ():  # told once for several products, each is named
+            named = {key(r) for r in came.reasons if product_id in (r.product_ids or (r.product_id,))}
+            assert named == of_products[product_id]
         assert came.retry_after == retry_after(of_offer, of_products if all_held else {})
         if came.open and of_products:
             open_ = [p for p in case_of(world).products_by_affinity(came.offer) if not of_products[p]]

@@ -28,7 +28,8 @@ class Reason:
     """Why one offer, or one of its products, is held back.
 
     `retry_after`: the moment (epoch seconds) at which this reason is gone; None when only an event can
-    lift it. `product_id` is None for a reason that concerns the whole offer.
+    lift it. `product_id` is None for a reason that concerns the whole offer. Where several products of an offer share
+    a reason, it is told once, with all of them in `product_ids`.
     """
 
     code: str
@@ -38,6 +39,7 @@ class Reason:
     retry_after: float | None = None
     evidence: str | tuple[str, ...] | None = None
     product_id: str | None = None
+    product_ids: tuple[str, ...] = ()
 
 
 Reasons = Sequence[Reason]
