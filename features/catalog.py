@@ -159,6 +159,11 @@ def load_catalog(workspace: Workspace, ended: bool = False) -> Catalog:
     return replace(catalog, offers=dict(sorted({**past, **catalog.offers}.items())))
 
 
+def shipped_catalog() -> Catalog:
+    """The catalog that ships with the project, whatever the workspace has."""
+    return read_catalog(*(Path(__file__).parent / name for name in ("offers.yaml", "products.csv", "locations.csv")))
+
+
 def read_catalog(offers: Path, products: Path, locations: Path) -> Catalog:
     """The catalog in these three files; CatalogProblem with everything that is wrong in them."""
     problems: list[Problem] = []

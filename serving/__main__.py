@@ -143,13 +143,16 @@ def check_rulebook(file: Annotated[Path | None, typer.Argument(help="by default 
 
 @book.command("test")
 def run_stories(file: Annotated[Path | None, typer.Argument(help="by default the workspace's own")] = None) -> None:
-    """Run the stories in the folder `cases` beside a rulebook, over the workspace's catalog."""
-    from features.catalog import load_catalog
+    """Run the stories in the folder `cases` beside a rulebook: the shipped ones over the shipped catalog, a
+    workspace's own over its own."""
+    from features.catalog import load_catalog, shipped_catalog
     from serving import golden, rulebook
 
     path = file or open_workspace().file("rulebook.yaml")
     try:
-        outcomes = list(golden.run(path.parent / "cases", load_catalog(open_workspace()), rulebook.load(path)))
+        shipped = path.resolve().parent == Path(golden.__file__).parent
+        catalog = shipped_catalog() if shipped else load_catalog(open_workspace())
+        outcomes = list(golden.run(path.parent / "cases", catalog, rulebook.load(path)))
     except (FileProblem, OSError) as problem:
         refuse(str(problem))
     if not outcomes:

@@ -119,7 +119,8 @@ def stories(workspace: Workspace) -> Path | None:
     files = (workspace.file("rulebook.yaml"), *files_of(workspace))
     if files[0].parent == workspace.home:
         return workspace.home / "cases"
-    return files[0].parent / "cases" if all(PROJECT in path.parents for path in files) else None
+    shipped = (PROJECT / "serving", PROJECT / "features")  # a workspace may lie in the project, too
+    return files[0].parent / "cases" if all(path.parent in shipped for path in files) else None
 
 
 def _unsound(policy: Policy, at_work: Catalog) -> Iterator[str]:

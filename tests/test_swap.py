@@ -16,6 +16,7 @@ from processes import Server, serving
 from features import build
 from features.vocabulary import DAY_S
 from features.workspace import PROJECT, Workspace
+from serving import swap
 from serving.caretaker import Caretaker
 from serving.decide import Policy
 from serving.decision_log import DecisionLog
@@ -161,13 +162,24 @@ def test_what_is_mended_is_taken_up(worker, workspace) -> None:
 
 
 def test_the_shipped_stories_are_tried_over_the_shipped_files_only(workspace: Workspace) -> None:
-    from serving.swap import stories
-
+    stories = swap.stories
     assert stories(workspace) == PROJECT / "serving" / "cases"
     (workspace.home / "offers.yaml").write_text(OFFERS)
     assert stories(workspace) is None
     (workspace.home / "rulebook.yaml").write_text(BOOK)
     assert stories(workspace) == workspace.home / "cases"
+
+
+def test_a_workspace_within_the_project_has_a_catalog_of_its_own(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the demo's, in `var/`: the shipped stories are not about it."""
+    monkeypatch.setattr(swap, "PROJECT", workspace.home.parent)
+    for name in ("rulebook.yaml", "products.csv", "locations.csv"):
+        (tmp := workspace.home.parent / ("serving" if name == "rulebook.yaml" else "features")).mkdir(exist_ok=True)
+        shutil.copy(workspace.file(name), tmp)
+    (workspace.home / "offers.yaml").write_text(OFFERS)
+    assert swap.stories(workspace) is None
 
 
 def test_a_decision_replays_by_the_policy_that_it_was_made_by(workspace: Workspace) -> None:
