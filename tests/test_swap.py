@@ -174,10 +174,13 @@ def test_a_workspace_within_the_project_has_a_catalog_of_its_own(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the demo's, in `var/`: the shipped stories are not about it."""
-    monkeypatch.setattr(swap, "PROJECT", workspace.home.parent)
-    for name in ("rulebook.yaml", "products.csv", "locations.csv"):
-        (tmp := workspace.home.parent / ("serving" if name == "rulebook.yaml" else "features")).mkdir(exist_ok=True)
-        shutil.copy(workspace.file(name), tmp)
+    project = workspace.home.parent
+    for room, names in (("serving", ["rulebook.yaml"]), ("features", ["products.csv", "locations.csv"])):
+        (project / room).mkdir()
+        for name in names:
+            shutil.copy(PROJECT / room / name, project / room)
+    monkeypatch.setattr(swap, "PROJECT", project)
+    monkeypatch.setattr("features.workspace.PROJECT", project)
     (workspace.home / "offers.yaml").write_text(OFFERS)
     assert swap.stories(workspace) is None
 
