@@ -23,7 +23,10 @@ from serving import decision_files
 from serving.facts import moment
 
 AT_ONCE = 1_000
-NAMES = ("ids", "merges", "profile", "events", "responses", "requests", "reservations", "dismissals", "decisions", "profiles_seen")
+NAMES = (
+    *("ids", "merges", "profile", "events", "responses", "requests"),
+    *("reservations", "dismissals", "decisions", "profiles_seen"),
+)
 """The parts of an export, after who and when."""
 
 
