@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from features import build, database, erased, erasure
 from features.parity import parity
 from features.workspace import open_workspace
-from serving import packing
+from serving import packing, reservations
 from serving.decision_log import records
 from serving.engine import Engine
 from serving.erasure import Eraser
+from serving.facts import Contact
 from serving.question import Question
 from serving.replay import replay
 
@@ -124,6 +125,19 @@ def test_packed_days_are_exported_and_erased_too(engine: Engine) -> None:
     assert not any(word.encode() in left for word in MARKS)
     assert len(list(records(log))) == kept - 5
     assert len(packing.pack_past(log, time.time())) == 2  # as plain as they were made to erase her
+
+
+def test_what_a_decision_under_way_took_goes_with_it(engine: Engine) -> None:
+    def reached(step: str) -> None:
+        if step == "database":
+            with database.transaction(engine.database) as connection:
+                reservations.take(connection, [(HER, Contact("d", "email", ("loyalty",), 1.0, 2.0))])
+
+    live(engine)
+    receipt = Eraser(engine.workspace, engine.store, reached).erase(HER, time.time())
+    assert receipt is not None
+    assert receipt["counts"]["reservations"] == 1
+    assert files_with(engine.workspace.home, HER) == []
 
 
 def test_what_a_killed_packer_left_holds_nobody_who_is_erased(engine: Engine) -> None:
