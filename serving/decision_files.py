@@ -10,6 +10,7 @@ import mmap
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,10 @@ def contents(folder: Path, customer_ids: Collection[str]) -> Iterator[dict[str, 
     """The customer's lines in the order of the files: decisions as logged, and the profiles that they saw."""
     about = _about(customer_ids)
     for path in packing.files(folder):
-        try:
-            plain = path.stat().st_size
-        except FileNotFoundError:
-            yield from (orjson.loads(line) for _, line in packing.lines(path) if about.search(line))
-        else:
-            yield from (orjson.loads(line.text) for line in _found({path: plain}, about, cut_short=False))
+        with suppress(FileNotFoundError):  # past retention meanwhile
+            for _, line in packing.lines(path):
+                if line.endswith(b"\n") and about.search(line):
+                    yield orjson.loads(line)
 
 
 def unpacked(folder: Path, customer_ids: Collection[str]) -> dict[Path, int]:
@@ -61,7 +60,7 @@ def blank(until: Sizes, customer_ids: Collection[str]) -> tuple[int, int]:
     """
     counts = [0, 0]
     by_file: dict[Path, list[tuple[int, bytes]]] = {}
-    for line in _found(until, _about(customer_ids), cut_short=True):
+    for line in _found(until, _about(customer_ids)):
         decision_id = re.match(rb'\{"decision_id":("[^"]*")', line.text)
         told = b',"decision_id":' + decision_id[1] if decision_id else b""
         by_file.setdefault(line.path, []).append((line.at, (ERASED + told + b"}").ljust(len(line.text))))
@@ -90,11 +89,12 @@ def _about(customer_ids: Collection[str]) -> re.Pattern[bytes]:
 
 def _half_blank(until: Sizes) -> Iterator[Line]:
     """Blank lines with something left behind the first brace, as they should be."""
-    for line in _found(until, re.compile(rb"^" + re.escape(ERASED) + rb"[^}\n]*\} *[^ \n]", re.MULTILINE), True):
+    for line in _found(until, re.compile(rb"^" + re.escape(ERASED) + rb"[^}\n]*\} *[^ \n]", re.MULTILINE)):
         yield Line(line.path, line.at, line.text[: line.text.index(b"}") + 1].ljust(len(line.text)))
 
 
-def _found(until: Sizes, pattern: re.Pattern[bytes], cut_short: bool) -> Iterator[Line]:
+def _found(until: Sizes, pattern: re.Pattern[bytes]) -> Iterator[Line]:
+    """Every line with a hit; those that a crash cut short, too."""
     for path, size in until.items():
         if not size or not path.exists():  # packed meanwhile: `unpacked` found it, or it holds nobody who is meant
             continue
@@ -102,8 +102,6 @@ def _found(until: Sizes, pattern: re.Pattern[bytes], cut_short: bool) -> Iterato
             hit = pattern.search(content)
             while hit is not None:
                 start, end = content.rfind(b"\n", 0, hit.start()) + 1, content.find(b"\n", hit.start())
-                if end < 0 and not cut_short:
-                    break
                 end = size if end < 0 else end
                 yield Line(path, start, content[start:end])
                 hit = pattern.search(content, end)

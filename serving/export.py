@@ -24,16 +24,8 @@ from serving.facts import moment
 
 AT_ONCE = 1_000
 NAMES = (
-    "ids",
-    "merges",
-    "profile",
-    "events",
-    "responses",
-    "requests",
-    "reservations",
-    "dismissals",
-    "decisions",
-    "profiles_seen",
+    *("ids", "merges", "profile", "events", "responses", "requests"),
+    *("reservations", "dismissals", "decisions", "profiles_seen"),
 )
 """The parts of an export, after who and when."""
 

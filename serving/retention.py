@@ -13,15 +13,17 @@ import sqlalchemy as sa
 
 from features import database
 from features.vocabulary import DAY_S
-from serving import repeats, reservations
+from serving import packing, repeats, reservations
 
 
 def prune_days(decisions: Path, now: float, days: int) -> list[str]:
     """Delete the days of the decision log that ended more than `days` days ago; which ones went."""
     first_kept = datetime.fromtimestamp(now - days * DAY_S, UTC).strftime("%Y-%m-%d")
     gone = [path for path in sorted(decisions.glob("????-??-??")) if path.name < first_kept]
-    for path in gone:
-        shutil.rmtree(path, ignore_errors=True)
+    if gone:
+        with packing.alone(decisions):  # nobody is erasing in them
+            for path in gone:
+                shutil.rmtree(path, ignore_errors=True)
     return [path.name for path in gone]
 
 

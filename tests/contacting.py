@@ -37,9 +37,8 @@ def agree(engine: Engine, *customer_ids: str, anew: str = "") -> None:
         {"anonymousId": each.removeprefix("anonymous:")} if each.startswith("anonymous:") else {"userId": each}
         for each in customer_ids
     ]
-    messages = [
-        {**said, **each, "messageId": f"{anew}consent-{name}"} for each, name in zip(who, customer_ids, strict=True)
-    ]
+    names = [f"{anew}consent-{name}" for name in customer_ids]
+    messages = [{**said, **each, "messageId": name} for each, name in zip(who, names, strict=True)]
     for start in range(0, len(messages), 100):
         receipts = engine.ingest(messages[start : start + 100], LONG_AGO, None)
         assert all(each.stored for each in receipts)

@@ -91,7 +91,7 @@ def test_a_packed_file_gives_the_same_lines_at_the_same_places(log, tmp_path, mo
     (path,) = packing.files(tmp_path)
     plain, before = path.read_bytes(), list(records(tmp_path))
     packing.pack(path)
-    assert list(tmp_path.glob("*/*")) == [path.with_name(path.name + ".packed")]
+    assert list(tmp_path.glob("*/*.ndjson*")) == [path.with_name(path.name + ".packed")]
     assert [path] == list(packing.files(tmp_path))
     assert list(records(tmp_path)) == before
     assert [log.find(decision_id)["text"] for decision_id in ids] == [record["text"] for record in before]
@@ -99,7 +99,7 @@ def test_a_packed_file_gives_the_same_lines_at_the_same_places(log, tmp_path, mo
     assert packing.line_at(path, len(plain)) == b""
     packing.unpack(path)
     assert path.read_bytes() == plain
-    assert list(tmp_path.glob("*/*")) == [path]
+    assert list(tmp_path.glob("*/*.ndjson*")) == [path]
 
 
 def test_what_is_past_is_packed_and_small_and_what_may_still_be_written_is_not(log, tmp_path):
@@ -121,7 +121,7 @@ def test_only_the_packed_files_that_hold_somebody_are_made_plain_to_erase_them(l
     packing.pack_past(tmp_path, NOW)
     plain = packing.unpack_where(tmp_path, lambda lines: b"anna" in lines)
     assert [path.parent.name for path in plain] == ["2026-09-16", "2026-09-18"]
-    assert sorted(path.name.endswith(".packed") for path in tmp_path.glob("*/*")) == [False, False, True]
+    assert sorted(path.name.endswith(".packed") for path in tmp_path.glob("*/*.ndjson*")) == [False, False, True]
 
 
 def test_a_packing_that_was_killed_leaves_the_plain_file(log, tmp_path):

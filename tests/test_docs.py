@@ -267,7 +267,7 @@ def test_every_part_of_a_story_is_on_the_page() -> None:
 
 def test_every_store_of_a_receipt_is_on_the_page() -> None:
     assert coded(table("http", "count")) == list(erasure.STORES)
-    counts = orjson.loads(blocks("http", "json")[3])["counts"]
+    counts = orjson.loads(blocks("http", "json")[4])["counts"]
     assert list(counts) == list(erasure.STORES)
     assert tuple(answers.Export.model_fields)[2:] == export.NAMES
 

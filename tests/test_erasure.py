@@ -14,8 +14,11 @@ import sqlalchemy as sa
 from features import build, database, erased, erasure
 from features.parity import parity
 from features.workspace import open_workspace
+from serving import packing, reservations
+from serving.decision_log import records
 from serving.engine import Engine
 from serving.erasure import Eraser
+from serving.facts import Contact
 from serving.question import Question
 from serving.replay import replay
 
@@ -107,6 +110,46 @@ def test_what_is_erased_is_in_no_file_any_more(engine: Engine) -> None:
     assert {word: files_with(home, word) for word in MARKS} == {word: [] for word in MARKS}
     assert stock(engine) == shelves
     assert receipt["counts"]["decisions"] == 3
+
+
+def test_packed_days_are_exported_and_erased_too(engine: Engine) -> None:
+    live(engine)
+    for days in (3, 5):
+        for who in (HER, "other-1"):
+            engine.decision(Question(who, "web", "home"), time.time() - days * 86_400)
+    log, kept = engine.workspace.decisions, len(list(records(engine.workspace.decisions)))
+    assert len(packing.pack_past(log, time.time())) == 2
+    assert len(exported(engine, HER)["decisions"]) == 5
+    assert engine.customers.erase(HER, time.time())["counts"]["decisions"] == 5
+    left = b"".join(line for path in packing.files(log) for _, line in packing.lines(path))
+    assert not any(word.encode() in left for word in MARKS)
+    assert len(list(records(log))) == kept - 5
+    assert len(packing.pack_past(log, time.time())) == 2  # as plain as they were made to erase her
+
+
+def test_what_a_decision_under_way_took_goes_with_it(engine: Engine) -> None:
+    def reached(step: str) -> None:
+        if step == "database":
+            with database.transaction(engine.database) as connection:
+                reservations.take(connection, [(HER, Contact("d", "email", ("loyalty",), 1.0, 2.0))])
+
+    live(engine)
+    receipt = Eraser(engine.workspace, engine.store, reached).erase(HER, time.time())
+    assert receipt is not None
+    assert receipt["counts"]["reservations"] == 1
+    assert files_with(engine.workspace.home, HER) == []
+
+
+def test_what_a_killed_packer_left_holds_nobody_who_is_erased(engine: Engine) -> None:
+    engine.decision(Question(HER, "web", "home"), time.time() - 5 * 86_400)
+    (path,) = packing.files(engine.workspace.decisions)
+    plain = path.read_bytes()
+    packing.pack(path)
+    path.write_bytes(plain)  # killed before the plain one went
+    path.with_name(f".{path.name}.4711").write_bytes(plain)
+    engine.customers.erase(HER, time.time())
+    assert [each.name for each in path.parent.iterdir() if not each.name.endswith(".index")] == [path.name]
+    assert files_with(engine.workspace.home, HER) == []
 
 
 def test_both_stores_agree_and_the_log_replays_afterwards(engine: Engine) -> None:

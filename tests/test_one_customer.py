@@ -85,7 +85,7 @@ def test_an_order_under_another_id_of_the_customer_takes_up_the_decisions_offer(
 def test_an_audience_that_names_one_customer_twice_reaches_them_once(engine: Engine, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     summary = decide_audience(
-        engine.decision,
+        engine.decisions,
         ["2", "1", "7"],
         lambda customer_id: Question(customer_id, **SITE),
         lambda: NOW + 10,
