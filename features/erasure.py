@@ -1,6 +1,6 @@
 """A customer taken out of our database, so that the rest is as if the messages had never come.
 
-`begin` deletes what the log, the identities, the profiles and the requests hold, and notes that the erasure
+`begin` deletes what the log, the links, the profiles and the tables of decisions hold, and notes that the erasure
 is under way; `drop_online` empties the online store; `finish` closes it. Between them other stores are
 emptied by their own rooms. Whoever is killed in between leaves the note, so that the next one goes on.
 
