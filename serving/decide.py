@@ -187,7 +187,7 @@ def _held_by_ranking(scored: Scored, reason: Reason) -> dict[str, Any]:
 
 
 def reason_told(reason: Reason) -> dict[str, Any]:
-    told = {
+    return {
         "code": reason.code,
         "rule": reason.rule,
         "observed": reason.observed,
@@ -195,5 +195,5 @@ def reason_told(reason: Reason) -> dict[str, Any]:
         "retry_after": None if reason.retry_after is None else moment(reason.retry_after),
         "evidence": reason.evidence,
         "product_id": reason.product_id,
+        "product_ids": reason.product_ids or None,
     }
-    return {**told, "product_ids": list(reason.product_ids)} if reason.product_ids else told

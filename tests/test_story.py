@@ -69,7 +69,7 @@ def held(decision: dict, product_id: str) -> dict[str, dict]:
     """What holds this product back, by reason code."""
     found = decision["suppressed"] + decision["passed_over"]
     return {
-        r["code"]: r for each in found for r in each["reasons"] if product_id in r.get("product_ids", [r["product_id"]])
+        r["code"]: r for each in found for r in each["reasons"] if product_id in (r["product_ids"] or [r["product_id"]])
     }
 
 
@@ -109,7 +109,7 @@ def test_what_was_returned_is_offered_no_more(server: Server) -> None:
     assert product not in shown(decision)
     found = [r for each in decision["suppressed"] + decision["passed_over"] for r in each["reasons"]]
     returned = [r for r in found if (r["code"], r["rule"]) == ("recently_returned", "same_product")]
-    mine = next(r for r in returned if product in r.get("product_ids", [r["product_id"]]))
+    mine = next(r for r in returned if product in (r["product_ids"] or [r["product_id"]]))
     assert mine["evidence"] == message_id
     assert mine["limit"] == "90 days"
 
