@@ -10,7 +10,7 @@ import pytest
 from contacting import agree, ask, opened
 
 from serving.engine import Engine
-from serving.last_decisions import Last, LastDecisions
+from serving.last_decisions import Last, LastDecisions, forget
 from serving.problems import Problem
 from serving.replay import replay
 
@@ -202,6 +202,18 @@ def test_files_stay_small_and_name_nobody(workers, tmp_path: Path, monkeypatch) 
     assert len(list(tmp_path.iterdir())) <= 2
     assert all(b"customer" not in path.read_bytes() for path in tmp_path.iterdir())
     assert workers[1].elsewhere("customer-3", "app", NOW + 200, 1800).decision_id == "d199"
+
+
+def test_who_is_erased_is_blanked_out_and_the_others_are_read_on(workers, tmp_path: Path) -> None:
+    for number, name in enumerate(("c", "d", "anonymous:c", "c")):
+        workers[number % 2].note(name, last(f"of-{name}", at=NOW + number))
+    assert forget(tmp_path, b"key", ["c", "anonymous:c"]) == 3
+    assert forget(tmp_path, b"key", ["c", "anonymous:c"]) == 0
+    assert b"of-c" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert workers[2].elsewhere("c", "app", NOW + 9, 1800) is None
+    workers[0].note("e", last("of-e"))
+    found = [workers[2].elsewhere(name, "app", NOW + 9, 1800) for name in ("d", "e")]
+    assert [each.decision_id for each in found if each] == ["of-d", "of-e"]
 
 
 def test_what_is_past_its_time_is_forgotten(workers) -> None:
