@@ -8,6 +8,7 @@ left out. Which fields a message has around its properties is the business of `s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -18,7 +19,9 @@ from features.vocabulary import CHANNELS, OFFER_KINDS, RESPONSES, SIGNALS, Event
 __all__ = ["ORDER_STATUSES", "PURPOSES", "checked_body", "completed", "moment_of"]
 
 LONGEST_ID = 255
+CONTROL, _ZERO = re.compile(r"[\x00-\x1f\x7f]"), re.compile("\x00")
 LARGEST = 1_000_000_000
+_DUE_FROM, _DUE_UNTIL = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1990, 2200))
 """Above it a quantity or an amount of money is taken for a mistake of the sender."""
 PURPOSES = ("marketing", "personalisation", "profiling")
 ORDER_STATUSES = ("placed", "packed", "shipped", "delayed", "delivered")
@@ -101,8 +104,9 @@ def _text(body: Body, key: str, at: str, required: bool = False, longest: int = 
         raise EventProblem(
             f"{at}.{key}", f"is `{_short(value)}` with {len(value)} characters; expected at most {longest}"
         )
-    elif "\x00" in value:
-        raise EventProblem(f"{at}.{key}", f"is {value[:40]!r} with a zero byte; expected plain text")
+    elif found := (CONTROL if key.endswith("_id") else _ZERO).search(value):
+        place = f"character U+{ord(found[0]):04X} at position {found.start()}"
+        raise EventProblem(f"{at}.{key}", f"holds the control {place}; expected a text without control characters")
 
 
 def _whole(body: Body, key: str, at: str, least: int, required: bool = False) -> None:
@@ -199,7 +203,9 @@ def _products(body: Body, at: str) -> None:
 
 
 def _due(body: Body, at: str) -> None:
-    moment_of(body.get("due"), f"{at}.due")
+    due = moment_of(body.get("due"), f"{at}.due")
+    if not _DUE_FROM <= due < _DUE_UNTIL:
+        raise EventProblem(f"{at}.due", f"is `{_short(body['due'])}`; expected a time from 1990 to 2199")
 
 
 def _granted(body: Body, at: str) -> None:

@@ -7,7 +7,6 @@ means for a profile in `profiles`; what a property of a commerce event may be in
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -22,7 +21,6 @@ from features.vocabulary import ANONYMOUS, CHANNELS, Event, EventProblem
 __all__ = ["EventLog", "EventProblem", "check", "event_of"]
 
 LONGEST_ID = 255
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC).timestamp()
 SKEW_S = 300.0
 """How far ahead of our clock a message may be dated; within it, it is taken to be of now."""
@@ -75,7 +73,7 @@ def _id(record: Mapping[str, Any], key: str, field: str, required: bool = False)
         raise EventProblem(field, f"`{str(value)[:40]}` is no text; expected 1 to 255 characters")
     if len(value) > LONGEST_ID:
         raise EventProblem(field, f"`{value[:40]}…` has {len(value)} characters; expected at most {LONGEST_ID}")
-    if found := CONTROL.search(value):
+    if found := commerce.CONTROL.search(value):
         place = f"character U+{ord(found[0]):04X} at position {found.start()}"
         raise EventProblem(field, f"holds the control {place}; expected a text without control characters")
     return value

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from features.commerce import CONTROL, LONGEST_ID
 from features.vocabulary import ANONYMOUS, Event
 
 __all__ = [
@@ -31,6 +32,7 @@ _TRAITS = {
     **dict.fromkeys(("phone", "phonenumber", "mobile", "mobilenumber", "mobilephone", "telephone", "msisdn"), "phone"),
 }
 _LOYALTY = frozenset({"loyaltynumber", "loyaltyid", "loyaltycard", "loyaltycardnumber"})
+_NOBODYS = frozenset({"none", "null", "nil", "n/a", "na", "nan", "unknown", "undefined", "test"})
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -102,7 +104,7 @@ def _pairs(event: Event) -> Iterator[Pair]:
         yield Pair(LOGIN, ANONYMOUS + previous, USER + event.user_id)
         yield Pair(ALIAS, USER + event.user_id, USER + previous)  # counts once that is known as a login
     device = event.body.get("device_id")
-    if isinstance(device, str) and device:
+    if isinstance(device, str) and _names_one(device):
         yield from (Pair(DEVICE, node, f"{DEVICE}:{device}") for node in _both(event))
     if event.name == "$identify" and isinstance(event.body.get("traits"), Mapping):
         yield from (Pair(kind, mine, f"{kind}:{value}") for kind, value in _keys(event.body["traits"]))
@@ -115,12 +117,20 @@ def _both(event: Event) -> Iterator[str]:
         yield ANONYMOUS + event.anonymous_id
 
 
+def _names_one(value: str) -> bool:
+    """Whether this can be somebody's number or device: what stands where there is none joins nobody."""
+    if not 0 < len(value) <= LONGEST_ID or CONTROL.search(value):
+        return False
+    return value.lower() not in _NOBODYS and value.strip("0-. ") != ""
+
+
 def _keys(traits: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in traits.items():
         plain = name.lower().replace("_", "").replace("-", "")
         for each in value if isinstance(value, list) else [value]:
-            if plain in _LOYALTY and isinstance(each, str | int) and not isinstance(each, bool) and str(each).strip():
-                yield "loyalty", str(each).strip()
+            given = plain in _LOYALTY and isinstance(each, str | int) and not isinstance(each, bool)
+            if given and _names_one(number := str(each).strip()):
+                yield "loyalty", number
             kind = _TRAITS.get(plain.removesuffix("hmac")) if plain.endswith("hmac") else None
             if kind and isinstance(each, str) and _HASH.fullmatch(each):  # an empty or impossible one is no key
                 yield kind, each

@@ -50,13 +50,13 @@ class Order:
 
 
 def last(profile: Profile | None) -> Order | None:
-    """The order placed last."""
+    """The order placed last; where none is known to be placed, the one last heard of."""
     found = latest(profile)
     return found[0] if found else None
 
 
 def latest(profile: Profile | None) -> tuple[Order, ...]:
-    """The latest orders, the one placed last first."""
+    """The latest orders, the one placed last first; then those heard of and not placed."""
     if profile is None or not profile.state:
         return ()
     products: dict[str, list[str]] = {}
@@ -77,7 +77,9 @@ def latest(profile: Profile | None) -> tuple[Order, ...]:
         )
         for order_id, one in profile.state["latest_orders"].items()
     ]
-    return tuple(sorted(orders, key=lambda one: (-(one.placed_at or one.status_at), one.order_id)))
+    return tuple(
+        sorted(orders, key=lambda one: (one.placed_at is None, -(one.placed_at or one.status_at), one.order_id))
+    )
 
 
 def derive(state: Mapping[str, Any], as_of: float) -> dict[str, float]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from features.commerce import moment_of
+from features.commerce import CONTROL, LONGEST_ID, moment_of
 from features.links import UNLINK
 from features.pii import Hasher, hasher, without_pii
 from features.vocabulary import CHANNELS, EventProblem
@@ -202,6 +202,8 @@ def _previous_id(message: Mapping[str, Any]) -> str | None:
     previous_id = _id(message.get("previousId"))
     if previous_id is not None and not isinstance(previous_id, str):
         raise EventProblem("previousId", f"`{str(previous_id)[:40]}` is no text; expected 1 to 255 characters")
+    if previous_id and (len(previous_id) > LONGEST_ID or CONTROL.search(previous_id)):
+        raise EventProblem("previousId", f"has {len(previous_id)} characters; expected at most 255, no control ones")
     return None if previous_id == _id(message.get("userId")) else previous_id
 
 

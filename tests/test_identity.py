@@ -287,3 +287,9 @@ def test_the_links_of_a_log_from_before_links_were_kept_are_learnt_from_it(world
     learn_from_log(world.engine)
     assert world.customers("1", "2", "anonymous:a") == kept == ["1", "1", "1"]
     assert not sa.inspect(world.engine).has_table("identities")
+
+
+@pytest.mark.parametrize("nobodys", ["0", "000-000", "none", "NULL", "N/A", "-", "x" * 256, "a\nb"])
+def test_what_stands_where_there_is_no_number_joins_nobody(world: World, nobodys: str) -> None:
+    world.take(identify(1, loyalty_number=nobodys, user_id="1"), identify(2, loyalty_number=nobodys, user_id="2"))
+    assert world.customers("1", "2") == ["1", "2"]

@@ -120,3 +120,11 @@ def test_a_second_request_for_an_order_adds_to_the_first() -> None:
     more = asked("b", message_id="m3", at=T0 + 120, reason="broken")
     (one,) = returns.under_way(fold_all([placed(), asked("a"), more]))
     assert (one.product_ids, one.reason, one.since, one.evidence) == (("a", "b"), "broken", T0 + 60, "m2")
+
+
+def test_an_order_only_heard_of_is_not_the_last_one_unless_there_is_no_other() -> None:
+    heard = updated("shipped", "m2", T0 + 100, "b")
+    assert [one.order_id for one in orders.latest(fold_all([placed("a"), heard]))] == ["a", "b"]
+    only = orders.last(fold_all([heard]))
+    assert only is not None
+    assert (only.order_id, only.placed_at) == ("b", None)

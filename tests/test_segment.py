@@ -395,6 +395,19 @@ def line(**fields: Any) -> dict[str, Any]:
         ),
         (track("X", userId=None), "userId: is missing; expected a userId or an anonymousId"),
         (
+            {"type": "alias", "userId": "u", "previousId": "k" * 300},
+            "previousId: has 300 characters; expected at most 255, no control ones",
+        ),
+        (
+            track("Promise Made", {"promise_id": "1", "text": "t", "due": "9999-12-31T23:59:59-12:00"}),
+            "properties.due: is `9999-12-31T23:59:59-12:00`; expected a time from 1990 to 2199",
+        ),
+        (
+            track("Support Case Opened", {"case_id": "a\tb"}),
+            "properties.case_id: holds the control character U+0009 at position 1; "
+            "expected a text without control characters",
+        ),
+        (
             {"type": "alias", "userId": "7", "previousId": ["a"]},
             "previousId: `['a']` is no text; expected 1 to 255 characters",
         ),
