@@ -144,9 +144,11 @@ def _id(value: Any) -> Any:
     return str(value) if type(value) is int else value or None
 
 
-def _name(value: Any) -> Any:
+def _name(value: Any) -> str | None:
+    if value is None:
+        return None
     if not isinstance(value, str):
-        return value
+        raise EventProblem("event", f"`{str(value)[:40]}` is no text; expected 1 to 255 characters")
     name = " ".join(value.split())
     return _SPELLINGS.get(name.lower(), name)
 
