@@ -88,7 +88,7 @@ class Intake:
         checked = [self._checked(record, known_at) for record in records]
         with database.transaction(self._engine) as connection:
             database.in_turn(connection)
-            rows = _owned(connection, [event for event in checked if isinstance(event, Event)])
+            rows = _owned(connection, _first_of_each(checked))
             seqs = self._log.append_many(connection, rows)
             new = [(event, owner) for event, owner in rows if event.message_id in seqs]
             batch = _Batch(
@@ -208,6 +208,15 @@ class Intake:
 
 def _whose(event: Event | EventProblem) -> str | None:
     return whose(event.user_id, event.anonymous_id) if isinstance(event, Event) else None
+
+
+def _first_of_each(checked: Iterable[Event | EventProblem]) -> list[Event]:
+    """The events of a batch; of a message id that comes twice the first counts, whoever the second is about."""
+    first: dict[str, Event] = {}
+    for event in checked:
+        if isinstance(event, Event):
+            first.setdefault(event.message_id, event)
+    return list(first.values())
 
 
 def _owned(connection: sa.Connection, events: Sequence[Event]) -> list[tuple[Event, str | None]]:

@@ -6,7 +6,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from features import database, profiles
+from features import database, identity, profiles
 from features.catalog import load_catalog
 from features.events import EventLog
 from features.intake import Intake
@@ -78,6 +78,16 @@ def test_a_duplicate_changes_nothing_and_is_said_to_be_one(intake, store):
     assert receipt.duplicate
     assert not receipt.stored
     assert profiles.pack(store.rows["1"][1]) == before
+
+
+def test_of_one_message_id_twice_in_a_batch_the_first_counts_whoever_the_second_is_about(intake, store, workspace):
+    other = {"anonymous_id": "phone", "name": "$identify", "body": {"traits": {}}}
+    receipts = intake.many([order("m1"), order("m1", user="2") | other], NOW)
+    assert [(one.stored, one.duplicate) for one in receipts] == [(True, False), (False, True)]
+    assert store.rows.keys() == {"1"}
+    assert store.rows["1"][1].state["orders"] == 1
+    with database.reading(database.connect(workspace)) as connection:
+        assert identity.customer_of(connection, None, "phone") == "anonymous:phone"
 
 
 def test_a_bad_message_spoils_no_other(intake):
