@@ -16,11 +16,11 @@ import orjson
 import sqlalchemy as sa
 
 from features import commerce, database, erased
+from features.commerce import LONGEST_ID
 from features.vocabulary import ANONYMOUS, CHANNELS, Event, EventProblem
 
 __all__ = ["EventLog", "EventProblem", "check", "event_of"]
 
-LONGEST_ID = 255
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC).timestamp()
 SKEW_S = 300.0
 """How far ahead of our clock a message may be dated; within it, it is taken to be of now."""

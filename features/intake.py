@@ -187,8 +187,8 @@ class Intake:
             ).all()
             behind = sa.select(shelf.c.product_id, shelf.c.location_id).where(shelf.c.online_seq < shelf.c.seq)
             shelves = [(row.product_id, row.location_id) for row in connection.execute(behind)]
-        for start in range(0, len(customers), LEVEL_AT_ONCE):
-            self._level(customers[start : start + LEVEL_AT_ONCE], [])
+        for some in chunks(customers):
+            self._level(some, [])
         for start in range(0, len(shelves), LEVEL_AT_ONCE):
             self._level([], shelves[start : start + LEVEL_AT_ONCE])
         return len(customers) + len(shelves)

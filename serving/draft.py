@@ -1,6 +1,6 @@
 """A decision that is made and not told yet, and what its record keeps of what it saw.
 
-`replay.facts_of` reads back what `logged` writes. Gathering what a decision sees is the business of `engine`.
+`replay.facts_of` reads back what `logged` writes. Gathering what a decision sees is the business of `desk`.
 """
 
 from __future__ import annotations
