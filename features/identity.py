@@ -67,9 +67,7 @@ class Merge:
 
 def ids_of(connection: sa.Connection, id_: str) -> list[Id]:
     """Every id of the customer whom `id_` (a login, or `anonymous:<id>`) is; the first one is the customer's name."""
-    customer_id = owners_of(connection, [node_of(id_)])[node_of(id_)]
-    table = database.owners
-    nodes = connection.scalars(sa.select(table.c.id).where(table.c.customer_id == customer_id).order_by(table.c.id))
+    customer_id, nodes = _held(connection, id_)
     graph = Graph(lambda node: links_at(connection, node))
     here = Partition(graph)
     found, shared = [], dict[str, Id]()
@@ -90,10 +88,14 @@ def ids_of(connection: sa.Connection, id_: str) -> list[Id]:
 
 def names_of(connection: sa.Connection, id_: str) -> list[str]:
     """The customer whom `id_` is, and what this customer's other logins and anonymous ids are called by themselves."""
-    customer_id = owners_of(connection, [node_of(id_)])[node_of(id_)]
-    table = database.owners
-    nodes = connection.scalars(sa.select(table.c.id).where(table.c.customer_id == customer_id).order_by(table.c.id))
+    customer_id, nodes = _held(connection, id_)
     return list(dict.fromkeys([customer_id, *map(owned_by, nodes)]))
+
+
+def _held(connection: sa.Connection, id_: str) -> tuple[str, list[str]]:
+    """The customer whom `id_` is, and the ids that are this customer's beside the own one, in their order."""
+    customer_id = owners_of(connection, [node_of(id_)])[node_of(id_)]
+    return customer_id, [row.id for row in connection.execute(OWNED_BY, {"ids": [customer_id]})]
 
 
 def ids_of_many(connection: sa.Connection, customer_ids: Collection[str]) -> dict[str, list[str]]:

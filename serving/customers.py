@@ -32,6 +32,13 @@ LOOKED_THROUGH = 500
 
 Decide = Callable[[Question, float], Mapping[str, Any]]
 
+_columns = database.events.c
+_latest = sa.select(_columns.seq).where(_columns.customer_id == sa.bindparam("customer_id"))
+# Made once, see `database.insert_of`.
+_RESPONDED = sa.select(database.events).where(
+    _columns.seq.in_(_latest.order_by(_columns.seq.desc()).limit(LOOKED_THROUGH)), _columns.name == "Offer Responded"
+)
+
 
 class Customers:
     """The customers of one workspace. `decide` makes the preview in a story; `policy` is the one at work."""
@@ -83,9 +90,6 @@ class Customers:
 
 def _responses(connection: sa.Connection, customer_id: str) -> list[Event]:
     """What the customer did with offers lately, the latest first."""
-    columns = database.events.c
-    latest = sa.select(columns.seq).where(columns.customer_id == customer_id).order_by(columns.seq.desc())
-    mine = columns.seq.in_(latest.limit(LOOKED_THROUGH)), columns.name == "Offer Responded"
-    rows = connection.execute(sa.select(database.events).where(*mine))
+    rows = connection.execute(_RESPONDED, {"customer_id": customer_id})
     found = sorted((event_of(row) for row in rows), key=lambda event: event.key, reverse=True)
     return found[:MOST_RESPONSES]

@@ -64,7 +64,8 @@ def blank(until: Sizes, customer_ids: Collection[str]) -> tuple[int, int]:
         decision_id = re.match(rb'\{"decision_id":("[^"]*")', line.text)
         told = b',"decision_id":' + decision_id[1] if decision_id else b""
         by_file.setdefault(line.path, []).append((line.at, (ERASED + told + b"}").ljust(len(line.text))))
-        counts[decision_id is None] += 1
+        if not line.text.startswith(b'{"brief"'):
+            counts[decision_id is None] += 1
     for line in _half_blank(until):
         by_file.setdefault(line.path, []).append((line.at, line.text))
     for path, lines in by_file.items():

@@ -1,8 +1,8 @@
 """Whose decision lies where: a small file beside each file of the decision log, so that a customer's latest are found.
 
-An entry is a hash of the customer's id, the place in the log and the moment. It is written after the record and
-before the answer; a decision that nobody was answered may lack one. Previews have none. What the records say, and
-what else must be erased, is the business of `decision_log` and `decision_files`.
+An entry is a hash of the customer's id, the place of the decision in brief, and the moment. It is written after the
+record and before the answer; a decision that nobody was answered may lack one. Previews have none. What the lines say,
+and what else must be erased, is the business of `brief`, `decision_log` and `decision_files`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def index_of(log: Path) -> Path:
 
 
 def entry(customer_id: str, at: int, now: float) -> bytes:
-    """The bytes to append for a decision about that customer whose record begins at `at`."""
+    """The bytes to append for a decision about that customer whose brief begins at `at`."""
     return np.array([(whose(customer_id), at, now)], ENTRY).tobytes()
 
 
@@ -39,7 +39,7 @@ def whose(customer_id: str) -> int:
 
 
 def latest(folder: Path, customer_ids: Collection[str], most: int) -> Iterator[dict[str, Any]]:
-    """The records of the customers' latest decisions, at most so many, the latest first; erased ones are not there."""
+    """The customers' latest decisions in brief, at most so many, the latest first; erased ones are not there."""
     hashes = np.array([whose(each) for each in customer_ids], "<u8")
     days = sorted((path for path in folder.glob("????-??-??") if path.is_dir()), reverse=True)
     for day in days[:DAYS]:
@@ -49,9 +49,9 @@ def latest(folder: Path, customer_ids: Collection[str], most: int) -> Iterator[d
             for one in _mine(path, hashes)[-most:]
         ]
         for _, at, path in sorted(found, reverse=True, key=lambda each: each[:2]):
-            record = _record(path.with_suffix(".ndjson"), at)
-            if record is not None and record.get("answer", {}).get("customer_id") in customer_ids:
-                yield record
+            line = _line(path.with_suffix(".ndjson"), at)
+            if "brief" in line and line.get("customer_id") in customer_ids:
+                yield line["brief"]
                 most -= 1
                 if not most:
                     return
@@ -63,16 +63,16 @@ def _mine(path: Path, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
     return entries[np.isin(entries["whose"], hashes)]
 
 
-def _record(log: Path, at: int) -> dict[str, Any] | None:
+def _line(log: Path, at: int) -> dict[str, Any]:
     try:
         content = orjson.loads(packing.line_at(log, at))
     except (FileNotFoundError, orjson.JSONDecodeError):
-        return None
-    return content if isinstance(content, dict) else None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def forget(log: Path, places: Collection[int]) -> None:
-    """Blank the entries of the records at those places of the log."""
+    """Blank the entries that lead to those places of the log."""
     path = index_of(log)
     if not path.exists():
         return

@@ -4,10 +4,10 @@ A record is on its way to the disk before its answer leaves (`os.write`), so `ki
 `fdatasync` follows in the background within 50 ms, which is what a power cut may cost. A decision's
 id says where its record lies (day, worker, offset), so it is found without an index.
 
-Lines are JSON objects of two kinds: a profile that decisions saw (written once while it stays the
-same), and a decision's record, which names the profile's line. Of an erased customer either is blanked
-out in place (`decision_files`), so that every other line stays where its id says. Files of past days are packed
-(`packing`).
+Lines are JSON objects of three kinds: a profile that decisions saw (written once while it stays the
+same), a decision's record, which names the profile's line, and the same decision in brief. Of an
+erased customer they are blanked out in place (`decision_files`), so that every other line stays where
+its id says. Files of past days are packed (`packing`).
 """
 
 from __future__ import annotations
@@ -39,9 +39,12 @@ class Slot:
     def __init__(self, log: DecisionLog, decision_id: str, profile_at: int | None):
         self._log, self.decision_id, self.profile_at = log, decision_id, profile_at
 
-    def write(self, record: dict[str, Any], customer_id: str | None = None) -> None:
-        """Write the record; `customer_id`: to be found among the latest of that customer."""
-        self._log._write(record, customer_id)
+    def write(self, record: dict[str, Any]) -> None:
+        self._log._write(record)
+
+    def note(self, customer_id: str, brief: dict[str, Any]) -> None:
+        """Write the decision in brief, to be found among the latest of that customer."""
+        self._log._note(customer_id, brief)
 
 
 class DecisionLog:
@@ -127,13 +130,16 @@ class DecisionLog:
         self._day, self._size = day, os.fstat(self._file).st_size
         self._profiles.clear()
 
-    def _write(self, line: dict[str, Any], customer_id: str | None = None) -> None:
+    def _note(self, customer_id: str, brief: dict[str, Any]) -> None:
+        at = self._size
+        self._write({"brief": brief, "customer_id": customer_id})
+        os.write(self._index, decision_index.entry(customer_id, at, self._now))
+
+    def _write(self, line: dict[str, Any]) -> None:
         data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
         written = 0
         while written < len(data):
             written += os.write(self._file, data[written:])
-        if customer_id is not None:
-            os.write(self._index, decision_index.entry(customer_id, self._size, self._now))
         self._size += len(data)
         self._dirty.set()
 
@@ -166,8 +172,8 @@ def records(folder: Path, since: float = 0.0, on_erased: Callable[[], None] = la
                     on_erased()
             elif line.endswith(b"\n"):
                 content = orjson.loads(line)
-                if "decision_id" not in content:
+                if "profile" in content:
                     profiles[at] = content["profile"]
-                elif content["facts"]["now"] >= since:
+                elif "decision_id" in content and content["facts"]["now"] >= since:
                     content["profile"] = profiles.get(content["facts"]["profile_at"])
                     yield content

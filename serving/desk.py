@@ -17,6 +17,7 @@ from features.signals import Signals
 from features.store import ProfileNow, ProfileStore, StoreDown
 from features.vocabulary import ONLINE
 from serving import counters, repeats
+from serving.brief import brief
 from serving.continuity import carried_by, promises, since
 from serving.decide import ENGINE_VERSION, Policy, answer, decide
 from serving.decision_log import DecisionLog
@@ -102,9 +103,10 @@ class Desk:
                     "facts": logged(facts, draft.stock, draft.shops, seen.seq if seen else None, slot.profile_at),
                     "promised": promises(policy.catalog.offers, decided),
                     "answer": decided,
-                },
-                None if draft.ask.preview else facts.customer_id,
+                }
             )
+            if not draft.ask.preview:
+                slot.note(facts.customer_id or "", brief(decided))
         if decided["offers"] and not draft.ask.preview:
             last = Last(slot.decision_id, facts.channel, facts.now, since(facts, decided))
             self.last.note(facts.customer_id or "", last)

@@ -21,7 +21,7 @@ MOST_LOOKED_AT = 5
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of one customer. `preview` is a decision that nobody was shown, `churn` None without a model."""
+    """What is known of one customer. `decisions` are in brief, `preview` is one that nobody was shown."""
 
     customer_id: str
     ids: Sequence[Mapping[str, Any]]
@@ -60,7 +60,7 @@ def story(known: Known, catalog: Catalog, now: float) -> dict[str, Any]:
             "last": _contact(care.last_contact(profile)),
             "responses": [_response(each) for each in known.responses],
         },
-        "recent_decisions": [_decision(each) for each in known.decisions],
+        "recent_decisions": list(known.decisions),
         "churn_risk": known.churn,
         "next_best_offers": list(known.preview.get("offers", ())),
         "preview_id": known.preview.get("decision_id"),
@@ -188,24 +188,4 @@ def _response(event: Event) -> dict[str, Any]:
         "offer_id": event.body.get("offer_id"),
         "response": event.body.get("response"),
         "decision_id": event.body.get("decision_id"),
-    }
-
-
-def _decision(record: Mapping[str, Any]) -> dict[str, Any]:
-    answer = record["answer"]
-    return {
-        "decision_id": record["decision_id"],
-        "decided_at": answer["decided_at"],
-        "channel": answer["channel"],
-        "placement": answer["placement"],
-        "fallback": answer["fallback"],
-        "offers": [
-            {
-                "offer_id": offer["offer_id"],
-                "product_id": offer["product_id"],
-                "title": offer["treatment"].get("title"),
-            }
-            for offer in answer["offers"]
-        ],
-        "held_back": len(answer["suppressed"]),
     }

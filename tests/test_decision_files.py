@@ -23,7 +23,8 @@ def write(log: DecisionLog, customer_id: str, seq: int | None = None) -> str:
     with log.slot(NOW, profile) as slot:
         facts = {"now": NOW, "profile_at": slot.profile_at, "customer_id": customer_id}
         record = {"decision_id": slot.decision_id, "facts": facts, "answer": {"customer_id": customer_id}}
-        slot.write(record, customer_id)
+        slot.write(record)
+        slot.note(customer_id, {"decision_id": slot.decision_id})
     return slot.decision_id
 
 
