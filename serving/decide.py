@@ -26,7 +26,7 @@ from serving.screen import Screened, screen
 from serving.treatments import treatment_of
 from serving.worth import CONTEXT, WORTH, context_of, worth_of
 
-ENGINE_VERSION = "2"
+ENGINE_VERSION = "3"
 """Rises when the same facts and policy may give another answer; replay compares bytes within one version."""
 
 
@@ -63,20 +63,24 @@ def decide(facts: Facts, policy: Policy) -> Decision:
     screened = tuple(screen(case, policy.catalog.candidates(facts.channel, facts.placement)))
     open_ = [s for s in screened if s.open]
     scores = policy.models.score(facts, policy.catalog, [s.offer for s in open_], features, affinity, profiled)
-    scored = [_scored(case, s, chance, scores.churn) for s, chance in zip(open_, scores.propensity, strict=True)]
+    risks = policy.models.return_risks(facts, [s.product_id for s in open_], features, profiled)
+    told = zip(open_, scores.propensity, risks, strict=True)
+    scored = [_scored(case, s, chance, risk, scores.churn) for s, chance, risk in told]
     carried = facts.carried.offers if facts.carried else ()
     ranking = ranked(scored, policy.book.arbitration, facts.placement, facts.limit, facts.seed, carried)
     return Decision(facts, policy, screened, ranking, scores.churn, _fallback(facts, policy, ranking, profiled))
 
 
-def _scored(case: Case, screened: Screened, propensity: float | None, churn: float | None) -> Scored:
+def _scored(
+    case: Case, screened: Screened, propensity: float | None, return_risk: float | None, churn: float | None
+) -> Scored:
     offer, product_id = screened.offer, screened.product_id
     return Scored(
         offer=offer,
         product_id=product_id,
         category=case.product(product_id).category if product_id else offer.category,
         propensity=propensity,
-        worth=worth_of(case, offer, product_id, None),
+        worth=worth_of(case, offer, product_id, return_risk),
         context=context_of(case, offer, product_id, churn),
         exponent=case.book.arbitration.propensity_exponent,
         set_aside=screened.set_aside,

@@ -77,6 +77,7 @@ class Desk:
             contacts=contacts,
             carried=carried,
             shops=shops,
+            counts=policy.models.counts,
             used={offer_id: self.signals.used(offer_id, now) for offer_id in policy.catalog.budgeted},
             seed=secrets.token_hex(8),
         )
@@ -99,7 +100,7 @@ class Desk:
                     "engine": ENGINE_VERSION,
                     "versions": policy.versions,
                     "request": repeats.asked(draft.ask),
-                    "facts": logged(facts, draft.stock, draft.shops, seen.seq if seen else None, slot.profile_at),
+                    "facts": logged(draft, seen.seq if seen else None, slot.profile_at),
                     "promised": promises(policy.catalog.offers, decided),
                     "answer": decided,
                 },

@@ -3,12 +3,12 @@
 `python -m serving rulebook test` runs those beside a rulebook, and the tests run those that ship in
 `serving/cases`. A story says only what it is about; everything else is as on a quiet day: all products in
 stock online and none in a shop, all feeds just heard of, no model. It may change the rulebook (`rulebook`), add or
-replace offers (`offers`), and say what the models would (`churn`, `propensity`).
+replace offers (`offers`), and say what the models would (`churn`, `propensity`, by product `return_risk`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -95,6 +95,7 @@ class Story(_Part):
     used: dict[str, tuple[int, int]] = {}
     churn: float | None = None
     propensity: dict[str, float] = {}
+    return_risk: dict[str, float] = {}
     rulebook: dict[str, Any] = {}
     offers: list[dict[str, Any]] = []
     feeds_age_s: dict[str, float | None] = {}
@@ -131,7 +132,7 @@ def told(story: Story, catalog: Catalog, book: Rulebook) -> dict[str, Any]:
         catalog = replace(catalog, offers=dict(sorted(offers.items())))
     if story.rulebook:
         book = Rulebook.model_validate(_merged(book.model_dump(), story.rulebook))
-    models = _Given(risk=story.churn, chances=story.propensity)
+    models = _Given(risk=story.churn, chances=story.propensity, comes_back=story.return_risk)
     return answer(decide(_facts(story, catalog), Policy(catalog, book, models)))
 
 
@@ -141,10 +142,14 @@ class _Given(Models):
 
     risk: float | None = None
     chances: Mapping[str, float] = field(default_factory=dict)
+    comes_back: Mapping[str, float] = field(default_factory=dict)
 
     def score(self, *given: Any, **more: Any) -> Scores:
         _, _, offers, *_ = given
         return Scores([self.chances.get(offer.offer_id) for offer in offers], self.risk)
+
+    def return_risks(self, facts: Facts, product_ids: Sequence[str | None], *given: Any) -> list[float | None]:
+        return [self.comes_back.get(each or "") for each in product_ids]
 
 
 def _merged(whole: dict[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
