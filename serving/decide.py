@@ -99,7 +99,8 @@ def _fallback(facts: Facts, policy: Policy, ranking: Ranking, profiled: bool) ->
         return "no_model"
     for signal, rule in policy.book.signals.items():
         age_s = facts.age_s(signal)
-        if rule.on_stale == "degrade" and age_s is not None and age_s > rule.max_age_s:
+        silent = signal != "profile" if age_s is None else age_s > rule.max_age_s
+        if rule.on_stale == "degrade" and silent:
             return "stale_signal"
     return None
 
@@ -123,7 +124,7 @@ def answer(decision: Decision) -> dict[str, Any]:
             _shown(position + 1, r.scored, r.selection_probability, decision)
             for position, r in enumerate(decision.ranking.shown)
         ],
-        "signals": {signal: _signal(facts, policy.book, signal) for signal in policy.book.signals},
+        "signals": _signals(facts, policy.book),
         "versions": policy.versions,
         "suppressed": _suppressed(decision),
         "passed_over": [
@@ -158,10 +159,16 @@ def _shown(position: int, scored: Scored, probability: float, decision: Decision
     }
 
 
-def _signal(facts: Facts, book: Rulebook, signal: str) -> dict[str, Any]:
-    age_s = facts.age_s(signal)
-    rule = book.signals[signal]
-    return {"age_s": None if age_s is None else round(age_s, 3), "stale": age_s is None or age_s > rule.max_age_s}
+def _signals(facts: Facts, book: Rulebook) -> dict[str, dict[str, Any]]:
+    """How old each feed is; of one that was never heard of and is not asked for (`allow`) there is nothing to say."""
+    told: dict[str, dict[str, Any]] = {}
+    for signal, rule in book.signals.items():
+        age_s = facts.age_s(signal)
+        if age_s is not None:
+            told[signal] = {"age_s": round(age_s, 3), "stale": age_s > rule.max_age_s}
+        elif rule.on_stale != "allow":
+            told[signal] = {"age_s": None, "stale": True}
+    return told
 
 
 def _suppressed(decision: Decision) -> list[dict[str, Any]]:

@@ -70,10 +70,7 @@ class Desk:
             profile=seen.profile if seen else None,
             profile_missing=missing,
             stock=stock,
-            feeds={
-                "profile": self.signals.last_at("profile"),
-                "stock": self.signals.last_at("stock", location_id) if location_id else None,
-            },
+            feeds=self._feeds(policy, location_id),
             contacts=contacts,
             carried=carried,
             shops=shops,
@@ -124,6 +121,13 @@ class Desk:
         last = self.last.elsewhere(customer_id, ask.channel, now, within_s) if within_s else None
         record = self.log.find(last.decision_id) if last else None
         return None if last is None or record is None else carried_by(record, last.since)
+
+    def _feeds(self, policy: Policy, location_id: str | None) -> dict[str, float | None]:
+        """When the feeds that the rulebook knows of were last heard of; that of stock for one location."""
+        heard = {signal: self.signals.last_at(signal) for signal in policy.book.signals}
+        heard["profile"] = self.signals.last_at("profile")
+        heard["stock"] = self.signals.last_at("stock", location_id) if location_id else None
+        return heard
 
     def _profile(self, customer_id: str) -> tuple[ProfileNow | None, bool]:
         try:

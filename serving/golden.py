@@ -25,7 +25,7 @@ from features.signals import Level
 from features.vocabulary import ONLINE, Event
 from serving.decide import Policy, answer, decide
 from serving.facts import Carried, Contact, Contacts, Dismissal, Facts, Promised, Shop
-from serving.rulebook import Rulebook
+from serving.rulebook import FEEDS, Rulebook
 from serving.scoring import Models, Scores
 
 
@@ -166,7 +166,7 @@ def _facts(story: Story, catalog: Catalog) -> Facts:
     events = [_event(number, message, now, catalog) for number, message in enumerate(history)]
     location_id = story.ask.location_id or (None if story.ask.channel == "store" else ONLINE)
     levels = dict.fromkeys(catalog.products, 10) | story.stock
-    ages = {"profile": 0.0, "stock": 0.0} | story.feeds_age_s
+    ages = dict.fromkeys(FEEDS, 0.0) | story.feeds_age_s
     location = catalog.locations.get(location_id or "")
     known = story.ask.known
     return Facts(

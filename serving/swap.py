@@ -160,6 +160,6 @@ def _trials(channel: str, placement: str, policy: Policy) -> Iterator[Facts]:
             limit=20,
             location_id=ONLINE,
             profile=profile,
-            feeds={"profile": now, "stock": now},
+            feeds=dict.fromkeys(rulebook.FEEDS, now),
             counts=policy.models.counts,
         )

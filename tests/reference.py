@@ -157,6 +157,19 @@ def feeds(world: World, offer: Offer) -> Iterator[Said]:
             yield "signal_missing", "stock", None, facts.location_id
         elif heard is not None and facts.now - heard > rule.max_age_s and rule.on_stale == "suppress":
             yield "signal_stale", signal, None, None
+    book = world.book
+    personal = offer.eligibility is not None or offer.kind in book.consent.personal_kinds
+    concerned = {
+        "cases": offer.kind not in book.open_case.lets_through,
+        "consent": facts.channel in OUTBOUND or personal,
+    }
+    for signal in ("cases", "consent"):
+        demanded, heard = book.signals.get(signal), facts.feeds[signal]
+        if demanded and demanded.on_stale == "suppress" and concerned[signal]:
+            if heard is None:
+                yield "signal_missing", signal, None, None
+            elif facts.now - heard > demanded.max_age_s:
+                yield "signal_stale", signal, None, None
 
 
 def word_on(world: World, purpose: str) -> Event | None:

@@ -95,7 +95,11 @@ SECTIONS: dict[str, Callable[[st.DrawFn], Any]] = {
     },
     "terms_conflict": window,
     "below_margin": lambda draw: {"minimum": draw(st.sampled_from([None, 0, 5])), "lets_through": draw(kinds)},
-    "signals": lambda draw: {"profile": feed(draw, 100), "stock": feed(draw, 900)},
+    "signals": lambda draw: {
+        "profile": feed(draw, 100),
+        "stock": feed(draw, 900),
+        **{name: feed(draw, 3_600) for name in draw(st.lists(st.sampled_from(["cases", "consent"]), unique=True))},
+    },
 }
 """What may stand in each section of a rulebook."""
 
@@ -263,7 +267,11 @@ def worlds(draw: st.DrawFn) -> World:
         cart=tuple(draw(st.lists(products, max_size=1))),
         profile=profile,
         stock=shelf(draw, "here", now) if location_id else {},
-        feeds={"profile": now - draw(st.sampled_from([0.0, 101.0])), "stock": _heard(now, draw(ages))},
+        feeds={
+            "profile": now - draw(st.sampled_from([0.0, 101.0])),
+            "stock": _heard(now, draw(ages)),
+            **{name: _heard(now, draw(st.sampled_from([0.0, 0.0, 3_601.0, None]))) for name in ("cases", "consent")},
+        },
         shops=shops,
         used={offer_id: (draw(st.integers(0, 6)), draw(st.integers(0, 2))) for offer_id in catalog.budgeted},
     )
