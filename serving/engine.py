@@ -54,8 +54,8 @@ class Engine:
         self.signals = Signals(self.database)
         self.resolver = Resolver(self.database)
         self.log = DecisionLog(workspace.decisions)
-        self.intake = Intake(self.database, store, policy.catalog)
         self.last = LastDecisions(workspace.continuity, workspace.secret())
+        self.intake = Intake(self.database, store, policy.catalog, self.last.joined)
         self.desk = Desk(self.resolver, store, self.signals, self.log, self.last, policy)
         self.outbound = Outbound(self.database, self.log, self.desk)
         self._caretaker: Caretaker | None = None

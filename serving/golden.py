@@ -19,14 +19,18 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from features import checked_yaml, commerce, profiles
 from features.catalog import Catalog
 from features.events import check
+from features.links import links_of, node_of, whose
 from features.offers import OfferEntry, offer_of
-from features.segment import parse
+from features.partition import Graph, Partition
+from features.segment import hasher, parse
 from features.signals import Level
 from features.vocabulary import ONLINE, Event
 from serving.decide import Policy, answer, decide
 from serving.facts import Carried, Contact, Contacts, Dismissal, Facts, Promised, Shop
 from serving.rulebook import FEEDS, Rulebook
 from serving.scoring import Models, Scores
+
+CUSTOMER = "1042"
 
 
 class _Part(BaseModel):
@@ -172,7 +176,7 @@ def _facts(story: Story, catalog: Catalog) -> Facts:
     return Facts(
         decision_id="golden",
         now=now,
-        customer_id="1042",
+        customer_id=CUSTOMER,
         channel=story.ask.channel,
         placement=story.ask.placement,
         limit=story.ask.limit,
@@ -180,7 +184,7 @@ def _facts(story: Story, catalog: Catalog) -> Facts:
         market=location.market if location else None,
         product_id=story.ask.product_id,
         cart=tuple(story.ask.cart),
-        profile=profiles.fold_all(events) if known else None,
+        profile=profiles.fold_all(_theirs(events)) if known else None,
         stock={p: Level(q, now, f"stock-{p}") for p, q in levels.items() if q is not None} if location_id else {},
         feeds={name: None if age is None else now - age for name, age in ages.items()},
         shops={
@@ -212,16 +216,32 @@ def _promised(shown: Shown, catalog: Catalog) -> Promised:
 
 
 def _event(number: int, message: Mapping[str, Any], now: float, catalog: Catalog) -> Event:
-    """A line of the history as the event that it would be. `through` is the channel that it came through."""
+    """A line of the history as the event that it would be.
+
+    `through` is the channel that it came through, `as` the login (by default `1042`) and `device` the anonymous id.
+    """
     content = dict(message)
+    who = {"userId": content.pop("as", CUSTOMER), "anonymousId": content.pop("device", None)}
     name, at = content.pop("event"), content.pop("at")
     context = {"channel": content.pop("through", None), "location_id": content.pop("location_id", None)}
     said = {"type": "identify", **content} if name == "$identify" else {"type": "track", "event": name}
-    envelope = {"messageId": f"event-{number}", "userId": "1042", "timestamp": at, "properties": content, **said}
+    envelope = {"messageId": f"event-{number}", "timestamp": at, "properties": content, **said}
+    envelope |= {name: id_ for name, id_ in who.items() if id_}
     envelope["context"] = {key: value for key, value in context.items() if value}
-    record = parse(envelope, now, None, lambda kind, value: value)
+    record = parse(envelope, now, None, hasher(b"golden"))
     event = check({**record, "occurred_at": datetime.fromisoformat(at).timestamp()}, now)
     return replace(event, body=commerce.completed(event.name, dict(event.body), catalog))
+
+
+def _theirs(events: Sequence[Event]) -> list[Event]:
+    """Those of the customer who asks, under whatever ids."""
+    graph = Graph()
+    for link in (link for number, event in enumerate(events) for link in links_of(event, number)):
+        graph.add(link)
+    whose_is = Partition(graph).customer
+    mine = whose_is(node_of(CUSTOMER))
+    nodes = ((whose(event.user_id, event.anonymous_id), event) for event in events)
+    return [event for node, event in nodes if node and whose_is(node) == mine]
 
 
 def _differences(story: Story, came: Mapping[str, Any]) -> Iterable[str]:
