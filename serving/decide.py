@@ -110,6 +110,11 @@ def _fallback(facts: Facts, policy: Policy, ranking: Ranking, profiled: bool) ->
 
 def answer(decision: Decision) -> dict[str, Any]:
     """The decision as the contract's JSON, with its whole trace."""
+    return {**shown(decision), **trace(decision)}
+
+
+def shown(decision: Decision) -> dict[str, Any]:
+    """What is offered, and under which conditions."""
     facts, policy = decision.facts, decision.policy
     return {
         "decision_id": facts.decision_id,
@@ -126,6 +131,12 @@ def answer(decision: Decision) -> dict[str, Any]:
         ],
         "signals": _signals(facts, policy.book),
         "versions": policy.versions,
+    }
+
+
+def trace(decision: Decision) -> dict[str, Any]:
+    """Every candidate and product that is not offered, with every reason."""
+    return {
         "suppressed": _suppressed(decision),
         "passed_over": [
             {"offer_id": s.offer.offer_id, "product_id": product_id, "reasons": [reason_told(r) for r in reasons]}

@@ -18,7 +18,7 @@ from features.store import ProfileNow, ProfileStore, StoreDown
 from features.vocabulary import ONLINE
 from serving import counters, repeats
 from serving.continuity import carried_by, promises, since
-from serving.decide import ENGINE_VERSION, Policy, answer, decide
+from serving.decide import ENGINE_VERSION, Decision, Policy, answer, decide
 from serving.decision_log import DecisionLog
 from serving.draft import Draft, logged
 from serving.facts import Carried, Contacts, Facts
@@ -90,7 +90,7 @@ class Desk:
             profile = (facts.customer_id or "", seen.seq, content)
         with self.log.slot(facts.now, profile) as slot:
             facts = replace(facts, decision_id=slot.decision_id)
-            decided = answer(replace(decision, facts=facts))
+            decided = self.answered(replace(decision, facts=facts))
             slot.write(
                 {
                     "decision_id": slot.decision_id,
@@ -108,6 +108,10 @@ class Desk:
             self.last.note(facts.customer_id or "", last)
         _count(decided)
         return decided
+
+    def answered(self, decision: Decision) -> dict[str, Any]:
+        """What is told and logged."""
+        return answer(decision)
 
     def _carried(self, ask: Ask, customer_id: str, now: float, within_s: float) -> Carried | None:
         """What this decision goes on with: what the caller names, else what another channel has just shown."""
