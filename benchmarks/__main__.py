@@ -19,7 +19,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import ingestion
+from benchmarks import ingestion, trace
 from features.workspace import PROJECT, open_workspace
 
 ROUNDS, CALLS = 7, 150
@@ -59,6 +59,7 @@ def main() -> int:
                 times[name].append([_timed(call) for _ in range(CALLS)])
         candidates = len(ours.post("/decide", json={**ASK, "explain": True, "limit": 20}).json()["suppressed"])
     _print(times, candidates)
+    trace.main(workspace, Console(), quick=False)
     ingestion.main()
     return 0
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from features import database, history, last_seen, profiles
+from features import database, history, last_seen, product_counts, profiles
 from features.catalog import Catalog
 from features.events import EventLog
 from features.history import History
@@ -103,6 +103,7 @@ def _build(workspace: Workspace, progress: Progress, store: ProfileStore | None,
             summary.customers = done + len(customers)
         progress("profiles", total, total)
         _stock(workspace, today, whole, summary)
+        product_counts.write(workspace, today.packed(), whole)
         if today.touched:
             with database.transaction(engine) as connection:  # every part knows of these by now
                 connection.execute(sa.delete(database.touched).where(database.touched.c.number <= today.touched))

@@ -8,7 +8,7 @@ sequence number; then, under the same customer's lock, the online row. A crash b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from features import budgets, commerce, database, identity, profiles, signals
 from features.events import EventLog, EventProblem, check
-from features.links import whose
+from features.links import owned_by, whose
 from features.ownership import chunks
 from features.profiles import Profile
 from features.signals import ABOUT_STOCK, feeds_of
@@ -73,11 +73,17 @@ class _Batch:
     repeated: set[str] = field(default_factory=set)
 
 
+Joined = Callable[[str, str], None]
+
+
 class Intake:
     """The way of every live event into a workspace."""
 
-    def __init__(self, engine: sa.Engine, store: OnlineStore, catalog: Catalog):
-        self._engine, self._store, self._catalog = engine, store, catalog
+    def __init__(
+        self, engine: sa.Engine, store: OnlineStore, catalog: Catalog, joined: Joined = lambda former, now: None
+    ):
+        """`joined` hears of each id that has become another customer's: the name it had of itself, and whose it is."""
+        self._engine, self._store, self._catalog, self._joined = engine, store, catalog, joined
         self._log = EventLog()
 
     def many(self, records: Sequence[Mapping[str, Any] | EventProblem], known_at: float) -> list[Receipt]:
@@ -117,6 +123,8 @@ class Intake:
             _keep(batch, changed, known_at)
             signals.heard(connection, batch.heard)
         self._level([*changed, *sorted(batch.repeated.difference(changed))], sorted(batch.shelves))
+        for node, customer_id in learnt.owners.items():
+            self._joined(owned_by(node), customer_id)
         return [
             replace(receipt, customer_id=learnt.owners.get(_whose(event) or "", receipt.customer_id))
             for receipt, event in zip(receipts, checked, strict=True)

@@ -1,9 +1,9 @@
 """What became of each product so far: lines bought and sent back, per product, per customer, and per both.
 
 A fold over everybody's orders, refunds and cancellations in the order in which we heard of them, so that
-what it says at any moment is what was known then. Training asks it for return risk now; serving will, for
-the value of an offer. Pure: no clock, no store, and nothing of a single customer's profile, which is in
-`profiles`.
+what it says at any moment is what was known then. Training asks it for return risk; serving makes the same
+columns (`line_values`) of the counts of the last build (`product_counts`) and of the customer's profile. Pure: no
+clock, no store.
 
 A line is a product within an order, whatever its quantity. It is sent back once however many refunds it
 took. What a correction or cancellation un-buys (`corrections`) was never a line; a refund of an order that
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from features.corrections import settled
 from features.vocabulary import Event
 
-__all__ = ["HEARD", "LINE_FEATURES", "PRIOR_LINES", "Counts", "Order", "ProductHistory", "standing"]
+__all__ = ["HEARD", "LINE_FEATURES", "PRIOR_LINES", "Counts", "Order", "ProductHistory", "line_values", "standing"]
 
 HEARD = ("Order Completed", "Order Refunded", "Order Cancelled")
 """The events that change anything here."""
@@ -75,9 +75,10 @@ def standing(events: list[Event]) -> tuple[dict[str, int], dict[str, list[Event]
 
 
 class ProductHistory:
-    """The counts after all events added so far."""
+    """The counts after all events added so far; `of_people`: those of customers too, which takes most of the memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_people: bool = True) -> None:
+        self._of_people = of_people
         self.all = Counts()
         self.products: dict[str, Counts] = defaultdict(Counts)
         self.customers: dict[str, Counts] = defaultdict(Counts)
@@ -108,12 +109,10 @@ class ProductHistory:
             back = (product_id in returned) - (product_id in order.returned)
             if not (lines or units or back):
                 continue
-            for counts in (
-                self.all,
-                self.products[product_id],
-                self.customers[customer_id],
-                self.pairs[customer_id, product_id],
-            ):
+            changed = [self.all, self.products[product_id]]
+            if self._of_people:
+                changed += [self.customers[customer_id], self.pairs[customer_id, product_id]]
+            for counts in changed:
                 counts.lines += lines
                 counts.units += units
                 counts.returned += back
@@ -122,27 +121,38 @@ class ProductHistory:
         self, customer_id: str, product_id: str, quantity: float | None = None, price: float | None = None
     ) -> tuple[float, ...]:
         """The values of `LINE_FEATURES` for a line that this customer might buy now; None or NaN: not known."""
-        product = self.products.get(product_id, _NONE)
-        customer = self.customers.get(customer_id, _NONE)
-        own = self.pairs.get((customer_id, product_id), _NONE)
-        asked = self.prices.get(product_id, math.nan) if price is None or price != price else price
-        if quantity is None or quantity != quantity:
-            quantity = next((each.units / each.lines for each in (own, customer, product) if each.lines), 1.0)
-        return (
-            self._rate(product),
-            float(product.lines),
-            self._rate(customer),
-            float(customer.lines),
-            float(own.lines),
-            float(own.returned),
+        return line_values(
+            self.all,
+            self.products.get(product_id, _NONE),
+            self.customers.get(customer_id, _NONE),
+            self.pairs.get((customer_id, product_id), _NONE),
             quantity,
-            asked,
-            quantity * asked,
+            self.prices.get(product_id, math.nan) if price is None or price != price else price,
         )
 
-    def _rate(self, counts: Counts) -> float:
-        mean = (self.all.returned + 1.0) / (self.all.lines + PRIOR_LINES)
-        return (counts.returned + PRIOR_LINES * mean) / (counts.lines + PRIOR_LINES)
+
+def line_values(
+    everything: Counts, product: Counts, customer: Counts, own: Counts, quantity: float | None, price: float
+) -> tuple[float, ...]:
+    """The values of `LINE_FEATURES`, of the counts of all lines, of the product's, the customer's, and of both."""
+    if quantity is None or quantity != quantity:
+        quantity = next((each.units / each.lines for each in (own, customer, product) if each.lines), 1.0)
+    return (
+        _rate(product, everything),
+        float(product.lines),
+        _rate(customer, everything),
+        float(customer.lines),
+        float(own.lines),
+        float(own.returned),
+        quantity,
+        price,
+        quantity * price,
+    )
+
+
+def _rate(counts: Counts, everything: Counts) -> float:
+    mean = (everything.returned + 1.0) / (everything.lines + PRIOR_LINES)
+    return (counts.returned + PRIOR_LINES * mean) / (counts.lines + PRIOR_LINES)
 
 
 _NONE = Counts()

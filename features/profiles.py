@@ -61,6 +61,7 @@ __all__ = [
     "Profile",
     "derive",
     "empty",
+    "expected",
     "fold",
     "fold_all",
     "must_refold",
@@ -221,7 +222,7 @@ def derive(profile: Profile | None, as_of: float) -> dict[str, float]:
         "gap_mean_days": mean if count else _NEVER,
         "gap_cv": math.sqrt(m2 / count) / mean if count > 1 and mean > 0 else _NEVER,
         "gaps_overdue": since / mean if count and mean > 0 else _NEVER,
-        **_expected(state["orders"], state["first_order"], state["last_order"], as_of),
+        **expected(state["orders"], state["first_order"], state["last_order"], as_of),
         "distinct_products": float(state["products"]),
         "distinct_categories": float(state["categories"]),
         "basket_spend": _ratio(sums["spend_90d"], sums["orders_90d"]),
@@ -251,7 +252,7 @@ LEAVE, STAY = 0.5, 2.5
 """Beta(½, 2½): what is assumed of the chance that a customer leaves for good after an order."""
 
 
-def _expected(orders: int, first: float, last: float, as_of: float) -> dict[str, float]:
+def expected(orders: int, first: float, last: float, as_of: float) -> dict[str, float]:
     """Orders to expect in the next 90 days, and the chance of none, from nothing but the customer's own dates."""
     if not orders:
         return {"expected_orders_90d": _NEVER, "silence_chance_90d": _NEVER}

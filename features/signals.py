@@ -89,7 +89,8 @@ def feeds_of(event: Event, customer_id: str | None) -> Iterator[tuple[str, str]]
     """The feeds that an event is a word of, each as `(signal, location_id)`; '' stands for all locations."""
     place = event.body.get("location_id") or event.location_id
     if event.name == "Feed Alive":
-        yield event.body["signal"], place or ""
+        signal = event.body["signal"]
+        yield signal, (place or "") if signal == "stock" else ""  # the others are of no place
     elif event.name in ABOUT_STOCK:
         yield "stock", place or ONLINE
     if customer_id is not None:

@@ -26,7 +26,7 @@ from serving.screen import Screened, screen
 from serving.treatments import treatment_of
 from serving.worth import CONTEXT, WORTH, context_of, worth_of
 
-ENGINE_VERSION = "2"
+ENGINE_VERSION = "3"
 """Rises when the same facts and policy may give another answer; replay compares bytes within one version."""
 
 
@@ -63,20 +63,24 @@ def decide(facts: Facts, policy: Policy) -> Decision:
     screened = tuple(screen(case, policy.catalog.candidates(facts.channel, facts.placement)))
     open_ = [s for s in screened if s.open]
     scores = policy.models.score(facts, policy.catalog, [s.offer for s in open_], features, affinity, profiled)
-    scored = [_scored(case, s, chance, scores.churn) for s, chance in zip(open_, scores.propensity, strict=True)]
+    risks = policy.models.return_risks(facts, [s.product_id for s in open_], features, profiled)
+    told = zip(open_, scores.propensity, risks, strict=True)
+    scored = [_scored(case, s, chance, risk, scores.churn) for s, chance, risk in told]
     carried = facts.carried.offers if facts.carried else ()
     ranking = ranked(scored, policy.book.arbitration, facts.placement, facts.limit, facts.seed, carried)
     return Decision(facts, policy, screened, ranking, scores.churn, _fallback(facts, policy, ranking, profiled))
 
 
-def _scored(case: Case, screened: Screened, propensity: float | None, churn: float | None) -> Scored:
+def _scored(
+    case: Case, screened: Screened, propensity: float | None, return_risk: float | None, churn: float | None
+) -> Scored:
     offer, product_id = screened.offer, screened.product_id
     return Scored(
         offer=offer,
         product_id=product_id,
         category=case.product(product_id).category if product_id else offer.category,
         propensity=propensity,
-        worth=worth_of(case, offer, product_id, None),
+        worth=worth_of(case, offer, product_id, return_risk),
         context=context_of(case, offer, product_id, churn),
         exponent=case.book.arbitration.propensity_exponent,
         set_aside=screened.set_aside,
@@ -95,7 +99,8 @@ def _fallback(facts: Facts, policy: Policy, ranking: Ranking, profiled: bool) ->
         return "no_model"
     for signal, rule in policy.book.signals.items():
         age_s = facts.age_s(signal)
-        if rule.on_stale == "degrade" and age_s is not None and age_s > rule.max_age_s:
+        silent = signal != "profile" if age_s is None else age_s > rule.max_age_s
+        if rule.on_stale == "degrade" and silent:
             return "stale_signal"
     return None
 
@@ -105,6 +110,11 @@ def _fallback(facts: Facts, policy: Policy, ranking: Ranking, profiled: bool) ->
 
 def answer(decision: Decision) -> dict[str, Any]:
     """The decision as the contract's JSON, with its whole trace."""
+    return {**shown(decision), **trace(decision)}
+
+
+def shown(decision: Decision) -> dict[str, Any]:
+    """What is offered, and under which conditions."""
     facts, policy = decision.facts, decision.policy
     return {
         "decision_id": facts.decision_id,
@@ -119,8 +129,14 @@ def answer(decision: Decision) -> dict[str, Any]:
             _shown(position + 1, r.scored, r.selection_probability, decision)
             for position, r in enumerate(decision.ranking.shown)
         ],
-        "signals": {signal: _signal(facts, policy.book, signal) for signal in policy.book.signals},
+        "signals": _signals(facts, policy.book),
         "versions": policy.versions,
+    }
+
+
+def trace(decision: Decision) -> dict[str, Any]:
+    """Every candidate and product that is not offered, with every reason."""
+    return {
         "suppressed": _suppressed(decision),
         "passed_over": [
             {"offer_id": s.offer.offer_id, "product_id": product_id, "reasons": [reason_told(r) for r in reasons]}
@@ -154,10 +170,16 @@ def _shown(position: int, scored: Scored, probability: float, decision: Decision
     }
 
 
-def _signal(facts: Facts, book: Rulebook, signal: str) -> dict[str, Any]:
-    age_s = facts.age_s(signal)
-    rule = book.signals[signal]
-    return {"age_s": None if age_s is None else round(age_s, 3), "stale": age_s is None or age_s > rule.max_age_s}
+def _signals(facts: Facts, book: Rulebook) -> dict[str, dict[str, Any]]:
+    """How old each feed is; of one that was never heard of and is not asked for (`allow`) there is nothing to say."""
+    told: dict[str, dict[str, Any]] = {}
+    for signal, rule in book.signals.items():
+        age_s = facts.age_s(signal)
+        if age_s is not None:
+            told[signal] = {"age_s": round(age_s, 3), "stale": age_s > rule.max_age_s}
+        elif rule.on_stale != "allow":
+            told[signal] = {"age_s": None, "stale": True}
+    return told
 
 
 def _suppressed(decision: Decision) -> list[dict[str, Any]]:

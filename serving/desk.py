@@ -19,7 +19,7 @@ from features.vocabulary import ONLINE
 from serving import counters, repeats
 from serving.brief import brief
 from serving.continuity import carried_by, promises, since
-from serving.decide import ENGINE_VERSION, Policy, answer, decide
+from serving.decide import ENGINE_VERSION, Decision, Policy, answer, decide
 from serving.decision_log import DecisionLog
 from serving.draft import Draft, logged
 from serving.facts import Carried, Contacts, Facts
@@ -71,13 +71,11 @@ class Desk:
             profile=seen.profile if seen else None,
             profile_missing=missing,
             stock=stock,
-            feeds={
-                "profile": self.signals.last_at("profile"),
-                "stock": self.signals.last_at("stock", location_id) if location_id else None,
-            },
+            feeds=self._feeds(policy, location_id),
             contacts=contacts,
             carried=carried,
             shops=shops,
+            counts=policy.models.counts,
             used={offer_id: self.signals.used(offer_id, now) for offer_id in policy.catalog.budgeted},
             seed=secrets.token_hex(8),
         )
@@ -93,14 +91,14 @@ class Desk:
             profile = (facts.customer_id or "", seen.seq, content)
         with self.log.slot(facts.now, profile) as slot:
             facts = replace(facts, decision_id=slot.decision_id)
-            decided = answer(replace(decision, facts=facts))
+            decided = self.answered(replace(decision, facts=facts))
             slot.write(
                 {
                     "decision_id": slot.decision_id,
                     "engine": ENGINE_VERSION,
                     "versions": policy.versions,
                     "request": repeats.asked(draft.ask),
-                    "facts": logged(facts, draft.stock, draft.shops, seen.seq if seen else None, slot.profile_at),
+                    "facts": logged(draft, seen.seq if seen else None, slot.profile_at),
                     "promised": promises(policy.catalog.offers, decided),
                     "answer": decided,
                 }
@@ -112,6 +110,10 @@ class Desk:
             self.last.note(facts.customer_id or "", last)
         _count(decided)
         return decided
+
+    def answered(self, decision: Decision) -> dict[str, Any]:
+        """What is told and logged."""
+        return answer(decision)
 
     def _carried(self, ask: Ask, customer_id: str, now: float, within_s: float) -> Carried | None:
         """What this decision goes on with: what the caller names, else what another channel has just shown."""
@@ -125,6 +127,13 @@ class Desk:
         last = self.last.elsewhere(customer_id, ask.channel, now, within_s) if within_s else None
         record = self.log.find(last.decision_id) if last else None
         return None if last is None or record is None else carried_by(record, last.since)
+
+    def _feeds(self, policy: Policy, location_id: str | None) -> dict[str, float | None]:
+        """When the feeds that the rulebook knows of were last heard of; that of stock for one location."""
+        heard = {signal: self.signals.last_at(signal) for signal in policy.book.signals}
+        heard["profile"] = self.signals.last_at("profile")
+        heard["stock"] = self.signals.last_at("stock", location_id) if location_id else None
+        return heard
 
     def _profile(self, customer_id: str) -> tuple[ProfileNow | None, bool]:
         try:

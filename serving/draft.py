@@ -11,7 +11,7 @@ from typing import Any
 from features.store import ProfileNow
 from serving import contact
 from serving.decide import Decision
-from serving.facts import Contacts, Facts
+from serving.facts import Contacts
 from serving.question import Ask
 from serving.shelves import Shelf, Shops
 
@@ -35,8 +35,14 @@ class Draft:
         """Of the offers that it shows."""
         return tuple(each.scored.offer.kind for each in self.decision.ranking.shown)
 
+    @property
+    def weighed(self) -> list[str]:
+        """The products whose return risk was asked for."""
+        return [each.product_id for each in self.decision.screened if each.open and each.product_id]
 
-def logged(facts: Facts, stock: Shelf, shops: Shops, seq: int | None, profile_at: int | None) -> dict[str, Any]:
+
+def logged(draft: Draft, seq: int | None, profile_at: int | None) -> dict[str, Any]:
+    facts = draft.decision.facts
     return {
         "now": facts.now,
         "customer_id": facts.customer_id,
@@ -50,11 +56,12 @@ def logged(facts: Facts, stock: Shelf, shops: Shops, seq: int | None, profile_at
         "profile_seq": seq,
         "profile_at": profile_at,
         "profile_missing": facts.profile_missing,
-        "stock": stock.logged(),
+        "stock": draft.stock.logged(),
         "feeds": facts.feeds,
-        "shops": shops.logged(),
+        "shops": draft.shops.logged(),
         "used": {offer_id: [*used] for offer_id, used in facts.used.items()},
         "contacts": contact.as_json(facts.contacts),
         "carried": facts.carried,
+        "counts": facts.counts.only(draft.weighed).as_json() if facts.counts else None,
         "seed": facts.seed,
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -39,6 +40,7 @@ from serving.replay import policies
 from serving.responses import accepted_by, responded
 from serving.retention import prune_days, prune_rows
 from serving.schemas import DecideBatchRequest, DecideRequest, Refused, RespondRequest
+from serving.scoring import counted
 from serving.swap import Swap, looks, open_policy
 from serving.versions import at_work, keep, note_at_work
 
@@ -52,8 +54,8 @@ class Engine:
         self.signals = Signals(self.database)
         self.resolver = Resolver(self.database)
         self.log = DecisionLog(workspace.decisions)
-        self.intake = Intake(self.database, store, policy.catalog)
         self.last = LastDecisions(workspace.continuity, workspace.secret())
+        self.intake = Intake(self.database, store, policy.catalog, self.last.joined)
         self.desk = Desk(self.resolver, store, self.signals, self.log, self.last, policy)
         self.outbound = Outbound(self.database, self.log, self.desk)
         self._caretaker: Caretaker | None = None
@@ -219,7 +221,8 @@ def _opened(workspace: Workspace) -> Policy:
         if sound is None:
             raise
         _said(f"the files are broken, the last sound ones stay: {problem}", False)
-        return policies(workspace)(sound)
+        policy = policies(workspace)(sound)
+        return replace(policy, models=counted(workspace, policy.models))
     keep(workspace, policy)
     note_at_work(workspace, policy)
     return policy

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from features.product_counts import ProductCounts
 from features.profiles import Profile
 from features.signals import Level
 
@@ -75,7 +76,8 @@ class Facts:
 
     `profile` is None for a customer nobody knows, and where the profile store did not answer
     (`profile_missing`). `feeds` says when each signal was last heard of. `shops` has the stock of other locations,
-    `used` how often each offer with a budget was accepted: in all, and today (UTC).
+    `used` how often each offer with a budget was accepted: in all, and today (UTC). `counts` says what became of
+    products, where a model of return risk is at work.
     """
 
     decision_id: str
@@ -96,6 +98,7 @@ class Facts:
     used: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     contacts: Contacts = Contacts()
     carried: Carried | None = None
+    counts: ProductCounts | None = None
     seed: str = ""
 
     @property

@@ -3,12 +3,12 @@
 `python -m serving rulebook test` runs those beside a rulebook, and the tests run those that ship in
 `serving/cases`. A story says only what it is about; everything else is as on a quiet day: all products in
 stock online and none in a shop, all feeds just heard of, no model. It may change the rulebook (`rulebook`), add or
-replace offers (`offers`), and say what the models would (`churn`, `propensity`).
+replace offers (`offers`), and say what the models would (`churn`, `propensity`, by product `return_risk`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,14 +19,18 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from features import checked_yaml, commerce, profiles
 from features.catalog import Catalog
 from features.events import check
+from features.links import links_of, node_of, whose
 from features.offers import OfferEntry, offer_of
-from features.segment import parse
+from features.partition import Graph, Partition
+from features.segment import hasher, parse
 from features.signals import Level
 from features.vocabulary import ONLINE, Event
 from serving.decide import Policy, answer, decide
 from serving.facts import Carried, Contact, Contacts, Dismissal, Facts, Promised, Shop
-from serving.rulebook import Rulebook
+from serving.rulebook import FEEDS, Rulebook
 from serving.scoring import Models, Scores
+
+CUSTOMER = "1042"
 
 
 class _Part(BaseModel):
@@ -95,6 +99,7 @@ class Story(_Part):
     used: dict[str, tuple[int, int]] = {}
     churn: float | None = None
     propensity: dict[str, float] = {}
+    return_risk: dict[str, float] = {}
     rulebook: dict[str, Any] = {}
     offers: list[dict[str, Any]] = []
     feeds_age_s: dict[str, float | None] = {}
@@ -131,7 +136,7 @@ def told(story: Story, catalog: Catalog, book: Rulebook) -> dict[str, Any]:
         catalog = replace(catalog, offers=dict(sorted(offers.items())))
     if story.rulebook:
         book = Rulebook.model_validate(_merged(book.model_dump(), story.rulebook))
-    models = _Given(risk=story.churn, chances=story.propensity)
+    models = _Given(risk=story.churn, chances=story.propensity, comes_back=story.return_risk)
     return answer(decide(_facts(story, catalog), Policy(catalog, book, models)))
 
 
@@ -141,10 +146,14 @@ class _Given(Models):
 
     risk: float | None = None
     chances: Mapping[str, float] = field(default_factory=dict)
+    comes_back: Mapping[str, float] = field(default_factory=dict)
 
     def score(self, *given: Any, **more: Any) -> Scores:
         _, _, offers, *_ = given
         return Scores([self.chances.get(offer.offer_id) for offer in offers], self.risk)
+
+    def return_risks(self, facts: Facts, product_ids: Sequence[str | None], *given: Any) -> list[float | None]:
+        return [self.comes_back.get(each or "") for each in product_ids]
 
 
 def _merged(whole: dict[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,13 +170,13 @@ def _facts(story: Story, catalog: Catalog) -> Facts:
     events = [_event(number, message, now, catalog) for number, message in enumerate(history)]
     location_id = story.ask.location_id or (None if story.ask.channel == "store" else ONLINE)
     levels = dict.fromkeys(catalog.products, 10) | story.stock
-    ages = {"profile": 0.0, "stock": 0.0} | story.feeds_age_s
+    ages = dict.fromkeys(FEEDS, 0.0) | story.feeds_age_s
     location = catalog.locations.get(location_id or "")
     known = story.ask.known
     return Facts(
         decision_id="golden",
         now=now,
-        customer_id="1042",
+        customer_id=CUSTOMER,
         channel=story.ask.channel,
         placement=story.ask.placement,
         limit=story.ask.limit,
@@ -175,7 +184,7 @@ def _facts(story: Story, catalog: Catalog) -> Facts:
         market=location.market if location else None,
         product_id=story.ask.product_id,
         cart=tuple(story.ask.cart),
-        profile=profiles.fold_all(events) if known else None,
+        profile=profiles.fold_all(_theirs(events)) if known else None,
         stock={p: Level(q, now, f"stock-{p}") for p, q in levels.items() if q is not None} if location_id else {},
         feeds={name: None if age is None else now - age for name, age in ages.items()},
         shops={
@@ -207,16 +216,32 @@ def _promised(shown: Shown, catalog: Catalog) -> Promised:
 
 
 def _event(number: int, message: Mapping[str, Any], now: float, catalog: Catalog) -> Event:
-    """A line of the history as the event that it would be. `through` is the channel that it came through."""
+    """A line of the history as the event that it would be.
+
+    `through` is the channel that it came through, `as` the login (by default `1042`) and `device` the anonymous id.
+    """
     content = dict(message)
+    who = {"userId": content.pop("as", CUSTOMER), "anonymousId": content.pop("device", None)}
     name, at = content.pop("event"), content.pop("at")
     context = {"channel": content.pop("through", None), "location_id": content.pop("location_id", None)}
     said = {"type": "identify", **content} if name == "$identify" else {"type": "track", "event": name}
-    envelope = {"messageId": f"event-{number}", "userId": "1042", "timestamp": at, "properties": content, **said}
+    envelope = {"messageId": f"event-{number}", "timestamp": at, "properties": content, **said}
+    envelope |= {name: id_ for name, id_ in who.items() if id_}
     envelope["context"] = {key: value for key, value in context.items() if value}
-    record = parse(envelope, now, None, lambda kind, value: value)
+    record = parse(envelope, now, None, hasher(b"golden"))
     event = check({**record, "occurred_at": datetime.fromisoformat(at).timestamp()}, now)
     return replace(event, body=commerce.completed(event.name, dict(event.body), catalog))
+
+
+def _theirs(events: Sequence[Event]) -> list[Event]:
+    """Those of the customer who asks, under whatever ids."""
+    graph = Graph()
+    for link in (link for number, event in enumerate(events) for link in links_of(event, number)):
+        graph.add(link)
+    whose_is = Partition(graph).customer
+    mine = whose_is(node_of(CUSTOMER))
+    nodes = ((whose(event.user_id, event.anonymous_id), event) for event in events)
+    return [event for node, event in nodes if node and whose_is(node) == mine]
 
 
 def _differences(story: Story, came: Mapping[str, Any]) -> Iterable[str]:

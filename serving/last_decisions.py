@@ -68,6 +68,17 @@ class LastDecisions:
             os.write(self._file, line)
             self._size += len(line)
 
+    def joined(self, former: str, customer_id: str) -> None:
+        """What an id was shown before we knew whose it is, its customer was shown."""
+        if former == customer_id:
+            return
+        name = _hashed(former, self._key)
+        with self._lock:
+            self._read()
+            shown = {**self._older.get(name, {}), **self._recent.get(name, {})}
+        for last in shown.values():
+            self.note(customer_id, last)
+
     def elsewhere(self, customer_id: str, channel: str, now: float, within_s: float) -> Last | None:
         """The last decision in another channel whose offers are not older than that; None if there is none."""
         name = _hashed(customer_id, self._key)

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 import orjson
 
+from features.product_counts import ProductCounts
 from features.profiles import Profile
 from features.steps import fresh_state
 from features.workspace import Workspace
@@ -24,6 +26,8 @@ from serving.facts import Carried, Facts, Promised
 from serving.scoring import Models, load_version
 from serving.shelves import levels_of, shops_of
 from serving.versions import kept_catalog, kept_rulebook
+
+MODELS = ("propensity", "churn", "returns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ def facts_of(record: Mapping[str, Any]) -> Facts:
         carried=_carried(seen.get("carried")),
         seed=seen.get("seed", record["decision_id"]),
         shops=shops_of(seen.get("shops", {})),
+        counts=_counts(seen.get("counts")),
         used={offer_id: (used[0], used[1]) for offer_id, used in seen.get("used", {}).items()},
     )
 
@@ -82,6 +87,10 @@ def _carried(seen: Mapping[str, Any] | None) -> Carried | None:
     if seen is None:
         return None
     return Carried(seen["decision_id"], seen["since"], tuple(Promised(**each) for each in seen["offers"]))
+
+
+def _counts(seen: Mapping[str, Any] | None) -> ProductCounts | None:
+    return None if seen is None else ProductCounts.from_json(seen)
 
 
 def _profile(content: Mapping[str, Any]) -> Profile:
@@ -94,12 +103,13 @@ def policies(workspace: Workspace) -> Callable[[Mapping[str, Any]], Policy]:
     """A function from a record's `versions` to the policy they name, from the copies that the workspace keeps."""
 
     @lru_cache(maxsize=8)
-    def open_policy(book: str, catalog: str, propensity: str | None, churn: str | None) -> Policy:
-        models = Models(load_version(workspace, "propensity", propensity), load_version(workspace, "churn", churn))
+    def open_policy(book: str, catalog: str, *versions: str | None) -> Policy:
+        propensity, churn, returns = map(load_version, repeat(workspace), MODELS, versions)
+        models = Models(propensity, churn, returns)
         return Policy(kept_catalog(workspace, catalog), kept_rulebook(workspace, book), models)
 
     def policy_of(versions: Mapping[str, Any]) -> Policy:
-        return open_policy(versions["rulebook"], versions["catalog"], versions["propensity"], versions["churn"])
+        return open_policy(versions["rulebook"], versions["catalog"], *map(versions.get, MODELS))
 
     return policy_of
 

@@ -17,6 +17,8 @@ from features.vocabulary import KEEP_DAYS, OFFER_KINDS, OUTBOUND
 Days = Annotated[float, Field(ge=0, le=KEEP_DAYS)]
 OfferKind = Annotated[str, checked_yaml.OneOf(OFFER_KINDS)]
 Kinds = tuple[OfferKind, ...]
+FEEDS = ("profile", "stock", "cases", "consent")
+"""The signals that a rulebook may say something of."""
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -241,7 +243,7 @@ class Rulebook(checked_yaml.Checked):
     reserve_in_store: ReserveInStore = ReserveInStore()
     terms_conflict: Window = Window(days=7)
     below_margin: BelowMargin = BelowMargin()
-    signals: dict[Annotated[str, checked_yaml.OneOf(("profile", "stock"))], Signal] = Field(default_factory=_signals)
+    signals: dict[Annotated[str, checked_yaml.OneOf(FEEDS)], Signal] = Field(default_factory=_signals)
     contact_policy: ContactPolicy = ContactPolicy()
     continuity: Continuity = Continuity()
     arbitration: Arbitration = Arbitration()

@@ -4,14 +4,15 @@ Models come from the Bento model store, by the pointer files that `promote` rena
 the workspace has none from the bento that serves (`bento` put them there); training is never imported.
 The store is a folder for each model, so that reading it needs no BentoML. A row of the matrix is the
 customer's features, the affinity between customer and offer, the offer's own features, and flags for
-channel and placement; a model takes its columns by name.
+channel and placement; for return risk a row is a product: what became of it and of the customer's own lines, and the
+customer's features. A model takes its columns by name.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ import yaml
 from features.affinity import Affinity, index_of
 from features.catalog import Catalog
 from features.pairs import PAIR_COLUMNS, pair_rows
+from features.product_counts import ProductCounts, load, of_customer, of_pair
+from features.product_history import LINE_FEATURES
 from features.profiles import FEATURES
 from features.scorer import Scorer
 from features.vocabulary import Offer
@@ -29,7 +32,11 @@ from features.workspace import PROJECT, Workspace
 from serving.facts import Facts
 
 Matrix = npt.NDArray[np.float64]
-COLUMNS: Mapping[str, Sequence[str]] = {"propensity": PAIR_COLUMNS, "churn": tuple(FEATURES)}
+COLUMNS: Mapping[str, Sequence[str]] = {
+    "propensity": PAIR_COLUMNS,
+    "churn": tuple(FEATURES),
+    "returns": (*LINE_FEATURES, *FEATURES),
+}
 """The columns of the rows that each task is scored on."""
 BUILT_IN = PROJECT / "champions"
 """The champions that a bento was built with; there is no such folder in a checkout."""
@@ -57,16 +64,19 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The champions at work; None where none was promoted."""
+    """The champions at work; None where none was promoted. `counts`: of products, for return risk alone."""
 
     propensity: Model | None = None
     churn: Model | None = None
+    returns: Model | None = None
+    counts: ProductCounts | None = None
 
     @property
     def versions(self) -> dict[str, str | None]:
         return {
             "propensity": self.propensity.version if self.propensity else None,
             "churn": self.churn.version if self.churn else None,
+            "returns": self.returns.version if self.returns else None,
         }
 
     def score(
@@ -94,13 +104,50 @@ class Models:
         """The churn risk of a customer with these features; None without a model."""
         return self.churn.predict(np.array([list(features.values())]))[0] if self.churn else None
 
+    def return_risks(
+        self, facts: Facts, product_ids: Sequence[str | None], features: Mapping[str, float], profiled: bool = True
+    ) -> list[float | None]:
+        """P(comes back if this customer buys it now), per product; None without a model, and where there is no product.
+
+        For who is a stranger, or refuses profiling, it goes by the product alone; where nothing was counted, by all.
+        """
+        asked = sorted({each for each in product_ids if each is not None})
+        if self.returns is None or not asked:
+            return [None] * len(product_ids)
+        counts, profile = facts.counts, facts.profile if facts.known and profiled else None
+        if counts is None:
+            risks = dict.fromkeys(asked, self.returns.scorer.population)
+        else:
+            customer, usual = of_customer(profile), _usual_quantity(features) if profile else None
+            rows = np.full((len(asked), len(COLUMNS["returns"])), np.nan)
+            rows[:, : len(LINE_FEATURES)] = [
+                counts.line(each, customer, of_pair(profile, each), usual) for each in asked
+            ]
+            if profile is not None:
+                rows[:, len(LINE_FEATURES) :] = list(features.values())
+            risks = dict(zip(asked, self.returns.predict(rows), strict=True))
+        return [None if each is None else risks[each] for each in product_ids]
+
+
+def _usual_quantity(features: Mapping[str, float]) -> float | None:
+    """Units on a line of this customer's, of late; None where they have bought nothing."""
+    lines = features["lines_365d"]
+    return features["units_365d"] / lines if lines > 0.0 else None
+
 
 def load_models(workspace: Workspace) -> Models:
     """The champions that the pointer files of the workspace name."""
-    return Models(
+    models = Models(
         propensity=_load(workspace, "propensity"),
         churn=_load(workspace, "churn"),
+        returns=_load(workspace, "returns"),
     )
+    return counted(workspace, models)
+
+
+def counted(workspace: Workspace, models: Models) -> Models:
+    """The models with what the last build counted of products, where one of them asks for it."""
+    return replace(models, counts=load(workspace)) if models.returns else models
 
 
 def load_version(workspace: Workspace, task: str, version: str | None) -> Model | None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from features import profiles
+from features import product_counts, profiles
 from features.catalog import Catalog, files_of, load_catalog
 from features.vocabulary import CHANNELS, ONLINE, PLACEMENTS, Event
 from features.workspace import PROJECT, Workspace
@@ -67,8 +67,8 @@ class Swap:
         if looks(self._workspace) != now:
             return
         self._done = now
-        if new.versions != self._policy.versions:
-            self._policy = new
+        old, self._policy = self._policy, new
+        if new.versions != old.versions or new.models.counts != old.models.counts:
             self._take(new)
             told = (f"{name} {(version or 'none')[:19]}" for name, version in new.versions.items())
             self._say(f"taken up: {', '.join(told)}", True)
@@ -88,7 +88,10 @@ def looks(workspace: Workspace) -> Looks:
     return {
         "catalog": tuple(map(_stamp, files_of(workspace))),
         "rulebook": (_stamp(workspace.file("rulebook.yaml")),),
-        "models": tuple(_stamp(pointer_file(workspace, task)) for task in sorted(COLUMNS)),
+        "models": (
+            *(_stamp(pointer_file(workspace, task)) for task in sorted(COLUMNS)),
+            _stamp(product_counts.path_of(workspace)),
+        ),
     }
 
 
@@ -128,7 +131,7 @@ def _unsound(policy: Policy, at_work: Catalog) -> Iterator[str]:
         yield "offers: there are none left; expected at least one"
     for channel in CHANNELS:
         for placement in sorted(name for name, channels in PLACEMENTS.items() if channel in channels):
-            for facts in _trials(channel, placement):
+            for facts in _trials(channel, placement, policy):
                 answer_ = answer(decide(facts, policy))
                 where = f"in `{channel}`, `{placement}`"
                 for each in answer_["suppressed"]:
@@ -138,9 +141,12 @@ def _unsound(policy: Policy, at_work: Catalog) -> Iterator[str]:
                     chance = 0.0 if offer["propensity"] is None else offer["propensity"]
                     if not (0.0 <= chance <= 1.0 and math.isfinite(offer["priority"])):
                         yield f"offer `{offer['offer_id']}`: propensity {chance} {where}; expected 0 to 1"
+                    risk = offer["worth"]["return_risk"] or 0.0
+                    if not 0.0 <= risk <= 1.0:
+                        yield f"offer `{offer['offer_id']}`: return risk {risk} {where}; expected 0 to 1"
 
 
-def _trials(channel: str, placement: str) -> Iterator[Facts]:
+def _trials(channel: str, placement: str, policy: Policy) -> Iterator[Facts]:
     """Two made-up customers in every channel and placement: one nobody knows, and one who has been here once."""
     now = 1_800_000_000.0
     visit = Event("trial", "Visited", now - 60.0, now - 60.0, user_id="trial")
@@ -154,5 +160,6 @@ def _trials(channel: str, placement: str) -> Iterator[Facts]:
             limit=20,
             location_id=ONLINE,
             profile=profile,
-            feeds={"profile": now, "stock": now},
+            feeds=dict.fromkeys(rulebook.FEEDS, now),
+            counts=policy.models.counts,
         )

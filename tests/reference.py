@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from features import profiles
 from features.catalog import Catalog
 from features.vocabulary import DAY_S, OUTBOUND, PLACEMENTS, Event, Offer, Product
 from serving.facts import Facts
@@ -61,7 +62,7 @@ def of_offer(world: World, offer: Offer) -> Iterator[Said]:
     if offer.markets and facts.market not in offer.markets:
         yield "wrong_market", "market", None, None
     if offer.eligibility is not None and not is_met(offer.eligibility, world.features):
-        yield "not_eligible", "eligibility", None, None
+        yield "not_eligible", "eligibility", met_at(world, offer.eligibility), None
     yield from budget(world, offer)
     yield from reactions(world, offer)
     yield from feeds(world, offer)
@@ -83,10 +84,41 @@ def of_offer(world: World, offer: Offer) -> Iterator[Said]:
 def is_met(condition: Any, features: Mapping[str, float]) -> bool:
     if "all" in condition:
         return all(is_met(each, features) for each in condition["all"])
+    if "any" in condition:
+        return any(is_met(each, features) for each in condition["any"])
     if "not" in condition:
         return not is_met(condition["not"], features)
-    value = features[condition["field"]]
-    return not math.isnan(value) and (value >= condition["value"])
+    value, limit = features[condition["field"]], condition["value"]
+    said = {"<": value < limit, "<=": value <= limit, ">": value > limit, ">=": value >= limit}
+    return not math.isnan(value) and said[condition["operator"]]
+
+
+def met_at(world: World, condition: Any) -> float | None:
+    """The first millisecond of a hundred years at which the condition is met, nothing else having happened."""
+    profile, now = world.facts.profile, math.ceil(world.facts.now * 1e3)
+    turns = set()
+    for name, limit in named_by(condition):
+        for above in (False, True):
+
+            def side(ms: int, name: str = name, limit: float = limit, above: bool = above) -> bool:
+                value = profiles.derive(profile, ms / 1e3)[name]
+                return value > limit if above else value >= limit
+
+            low, high = now, now + 36_525 * 86_400_000
+            if side(low) != side(high):
+                while high - low > 1:
+                    middle = (low + high) // 2
+                    low, high = (middle, high) if side(middle) == side(low) else (low, middle)
+                turns.add(high)
+    return next((ms / 1e3 for ms in sorted(turns) if is_met(condition, profiles.derive(profile, ms / 1e3))), None)
+
+
+def named_by(condition: Any) -> Iterator[tuple[str, float]]:
+    if "field" in condition:
+        yield condition["field"], condition["value"]
+    else:
+        for part in [condition["not"]] if "not" in condition else next(iter(condition.values())):
+            yield from named_by(part)
 
 
 def faded(lines: Sequence[tuple[dict, Event]], now: float) -> float:
@@ -125,6 +157,19 @@ def feeds(world: World, offer: Offer) -> Iterator[Said]:
             yield "signal_missing", "stock", None, facts.location_id
         elif heard is not None and facts.now - heard > rule.max_age_s and rule.on_stale == "suppress":
             yield "signal_stale", signal, None, None
+    book = world.book
+    personal = offer.eligibility is not None or offer.kind in book.consent.personal_kinds
+    concerned = {
+        "cases": offer.kind not in book.open_case.lets_through,
+        "consent": facts.channel in OUTBOUND or personal,
+    }
+    for signal in ("cases", "consent"):
+        demanded, heard = book.signals.get(signal), facts.feeds[signal]
+        if demanded and demanded.on_stale == "suppress" and concerned[signal]:
+            if heard is None:
+                yield "signal_missing", signal, None, None
+            elif facts.now - heard > demanded.max_age_s:
+                yield "signal_stale", signal, None, None
 
 
 def word_on(world: World, purpose: str) -> Event | None:

@@ -150,6 +150,44 @@ def test_what_was_shown_before_login_goes_on_after_it(engine, customer) -> None:
     assert decided(engine, customer, "app", continue_from=before)["continued_from"] == before
 
 
+def logs_in(engine: Engine, customer: str, at: float = NOW) -> None:
+    body = {"type": "identify", "userId": customer, "anonymousId": customer, "messageId": f"login-{customer}"}
+    engine.ingest([body], at, None)
+
+
+def test_what_a_visitor_was_shown_goes_on_by_itself_in_another_channel_after_the_login(engine, customer) -> None:
+    before = engine.decision(ask(f"anonymous:{customer}", "web", limit=1), NOW)
+    logs_in(engine, customer, NOW + MINUTE_S)
+    after = decided(engine, customer, "app", NOW + 2 * MINUTE_S)
+    assert after["continued_from"] == before["decision_id"]
+    shown, again = before["offers"][0], after["offers"][0]
+    assert [again[name] for name in ("offer_id", "product_id", "valid_until", "treatment")] == [
+        shown[name] for name in ("offer_id", "product_id", "valid_until", "treatment")
+    ]
+    assert decided(engine, customer, "app", NOW + 30 * MINUTE_S)["continued_from"] is None, "the time goes on"
+
+
+def test_two_logins_that_prove_to_be_one_customer_go_on_with_each_other(engine, customer) -> None:
+    first = decided(engine, f"{customer}-work")["decision_id"]
+    traits = {"email": f"{customer}@example.org"}
+    for name in (customer, f"{customer}-work"):
+        body = {"type": "identify", "userId": name, "messageId": f"mail-{name}", "traits": traits}
+        engine.ingest([body], NOW + 1, None)
+    assert decided(engine, customer, "app", NOW + 2)["continued_from"] == first
+
+
+def test_of_a_visitor_and_a_customer_the_later_word_in_a_channel_counts(engine, customer) -> None:
+    mine = decided(engine, customer, "web", NOW + 5)["decision_id"]
+    decided(engine, f"anonymous:{customer}", "web", NOW)
+    logs_in(engine, customer, NOW + 6)
+    assert decided(engine, customer, "app", NOW + 7)["continued_from"] == mine
+
+
+def test_who_is_not_known_to_be_the_same_goes_on_with_nothing(engine, customer) -> None:
+    decided(engine, f"anonymous:{customer}")
+    assert decided(engine, customer, "app", NOW + 1)["continued_from"] is None
+
+
 def test_a_request_id_does_not_stand_for_another_continuation(engine, customer) -> None:
     web = decided(engine, customer)["decision_id"]
     decided(engine, customer, "app", request_id="r", continue_from=web)
@@ -186,6 +224,14 @@ def test_every_worker_knows_at_once_what_another_has_shown(workers) -> None:
             assert other.elsewhere("c", "app", NOW + 3, 1800).decision_id == f"d{number}"
             assert other.elsewhere("c", "web", NOW + 3, 1800) is None
             assert other.elsewhere("nobody", "app", NOW + 3, 1800) is None
+
+
+def test_every_worker_knows_whose_an_id_has_become(workers) -> None:
+    workers[0].note("anonymous:a", last("one"))
+    workers[1].joined("anonymous:a", "ann")
+    for worker in workers:
+        assert worker.elsewhere("ann", "app", NOW + 1, 1_800.0) == last("one")
+    workers[1].joined("ann", "ann")
 
 
 def test_one_that_starts_later_knows_it_too(workers, tmp_path: Path) -> None:

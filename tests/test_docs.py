@@ -222,7 +222,7 @@ def test_a_real_answer_has_the_fields_that_the_page_explains(workspace: Workspac
         "field of a reason": held[0]["reasons"][0],
     }.items():
         assert sorted(coded(table("http", header))) == sorted(came)
-    assert set(answer["signals"]) == set(rulebook.Rulebook().signals)
+    assert set(answer["signals"]) == set(book.signals)
 
 
 def test_the_examples_of_requests_are_taken() -> None:

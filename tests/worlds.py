@@ -95,7 +95,11 @@ SECTIONS: dict[str, Callable[[st.DrawFn], Any]] = {
     },
     "terms_conflict": window,
     "below_margin": lambda draw: {"minimum": draw(st.sampled_from([None, 0, 5])), "lets_through": draw(kinds)},
-    "signals": lambda draw: {"profile": feed(draw, 100), "stock": feed(draw, 900)},
+    "signals": lambda draw: {
+        "profile": feed(draw, 100),
+        "stock": feed(draw, 900),
+        **{name: feed(draw, 3_600) for name in draw(st.lists(st.sampled_from(["cases", "consent"]), unique=True))},
+    },
 }
 """What may stand in each section of a rulebook."""
 
@@ -107,11 +111,41 @@ def books(draw: st.DrawFn) -> Rulebook:
     return Rulebook.model_validate({name: SECTIONS[name](draw) for name in changed})
 
 
+LIMITS: dict[str, list[float]] = {
+    "orders": [0, 1],
+    "days_since_order": [20, 60.5],
+    "days_since_contact": [0.001, 7],
+    "checkout_failed_hours": [24, 5_000],
+    "orders_30d": [0.1, 0.5],
+    "spend_365d": [0, 15],
+    "gaps_overdue": [1, 2.5],
+    "promotion_accept_rate": [0.09, 0.11, 0.3],
+    "expected_orders_90d": [0.25, 1],
+    "silence_chance_90d": [0.5, 0.9],
+    "promises_overdue": [0, 1],
+    "return_rate": [0.21],
+}
+
+
+@st.composite
+def condition(draw: st.DrawFn, parts: int = 2) -> dict[str, Any]:
+    """A condition over features that time alone may change, and over some that it does not."""
+    kind = draw(st.sampled_from(["one", "one", "all", "any", "not"])) if parts else "one"
+    if kind == "not":
+        return {"not": draw(condition(0))}
+    if kind != "one":
+        return {kind: [draw(condition(0)) for _ in range(parts)]}
+    name = draw(st.sampled_from(sorted(LIMITS)))
+    sign = draw(st.sampled_from(["<", "<=", ">", ">="]))
+    return {"field": name, "operator": sign, "value": draw(st.sampled_from(LIMITS[name]))}
+
+
 @st.composite
 def offers(draw: st.DrawFn, number: int) -> Offer:
     over = draw(st.sampled_from(["none", "products", "category"]))
     conditions = [None, None, None, None, {"field": "orders", "operator": ">=", "value": 1}]
     conditions += [{"not": {"field": "days_since_order", "operator": ">=", "value": 20}}]
+    conditions += [draw(condition()) for _ in range(2)]
     pick = st.sampled_from
     return Offer(
         offer_id=f"offer-{number}",
@@ -233,7 +267,11 @@ def worlds(draw: st.DrawFn) -> World:
         cart=tuple(draw(st.lists(products, max_size=1))),
         profile=profile,
         stock=shelf(draw, "here", now) if location_id else {},
-        feeds={"profile": now - draw(st.sampled_from([0.0, 101.0])), "stock": _heard(now, draw(ages))},
+        feeds={
+            "profile": now - draw(st.sampled_from([0.0, 101.0])),
+            "stock": _heard(now, draw(ages)),
+            **{name: _heard(now, draw(st.sampled_from([0.0, 0.0, 3_601.0, None]))) for name in ("cases", "consent")},
+        },
         shops=shops,
         used={offer_id: (draw(st.integers(0, 6)), draw(st.integers(0, 2))) for offer_id in catalog.budgeted},
     )

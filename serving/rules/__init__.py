@@ -54,6 +54,7 @@ class Rule:
     concerns: Callable[[Case], Any] = _always
 
 
+SILENT = ("signal_stale", "signal_missing")
 RULES: tuple[Rule, ...] = (
     Rule("offers.validity", offers.validity, ("outside_validity",), OFFER),
     Rule("offers.channel", offers.channel, ("wrong_channel",), OFFER, "channels"),
@@ -64,8 +65,10 @@ RULES: tuple[Rule, ...] = (
     Rule("offers.dismissed", offers.dismissed, ("recently_dismissed",), OFFER, None, lambda case: case.dismissed),
     Rule("offers.redeemed", offers.redeemed, ("already_redeemed",), OFFER, None, lambda case: case.accepted),
     Rule("signals.channel_of_placement", signals.channel_of_placement, ("wrong_placement",), MOMENT),
-    Rule("signals.profile", signals.profile, ("signal_stale", "signal_missing"), MOMENT),
-    Rule("signals.stock", signals.stock, ("signal_stale", "signal_missing"), MOMENT),
+    Rule("signals.profile", signals.profile, SILENT, MOMENT),
+    Rule("signals.stock", signals.stock, SILENT, MOMENT),
+    Rule("signals.cases", signals.cases, SILENT, MOMENT, None, lambda case: case.demands("cases")),
+    Rule("signals.consent", signals.consent, SILENT, MOMENT, None, lambda case: case.demands("consent")),
     Rule("consent.marketing", consent.marketing, ("no_consent",), MOMENT),
     Rule("consent.personalisation", consent.personalisation, ("no_consent",), MOMENT),
     Rule("quiet_hours.quiet_hours", quiet_hours.quiet_hours, ("quiet_hours",), MOMENT),

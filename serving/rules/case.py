@@ -93,6 +93,11 @@ class Case:
 
     # ------------------------------------------------------------------------------ of the customer, once
 
+    def demands(self, signal: str) -> bool:
+        """Whether the rulebook holds back what depends on that signal while its feed is silent."""
+        rule = self.book.signals.get(signal)
+        return rule is not None and rule.on_stale == "suppress"
+
     def consent(self, purpose: str) -> consent.Consent | None:
         """The customer's word on that purpose in this channel; None where they have said nothing."""
         return consent.of(self.facts.profile, purpose, self.facts.channel)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from features.eligibility import meets
+from features.motion import met_at
 from features.vocabulary import DAY_S, Offer
 from serving.facts import moment
 from serving.rules.case import Case, Reason, Reasons, within
@@ -39,11 +40,15 @@ def market(case: Case, offer: Offer) -> Reasons:
 
 
 def eligibility(case: Case, offer: Offer) -> Reasons:
-    """A customer nobody knows meets no condition over the profile."""
-    if offer.eligibility is not None and not meets(offer.eligibility, case.features):
-        observed = _observed(offer.eligibility, case.features)
-        return (Reason("not_eligible", "eligibility", observed, offer.eligibility),)
-    return ()
+    """A customer nobody knows meets no condition over the profile. Time alone may yet make one eligible."""
+    if offer.eligibility is None or meets(offer.eligibility, case.features):
+        return ()
+    key = ("eligibility", repr(offer.eligibility))  # offers for the same people share it
+    if key not in case.shared:
+        met = met_at(offer.eligibility, case.facts.profile, case.features, case.facts.now)
+        case.shared[key] = (_observed(offer.eligibility, case.features), met)
+    observed, met = case.shared[key]
+    return (Reason("not_eligible", "eligibility", observed, offer.eligibility, met),)
 
 
 def _observed(condition: Any, features: Mapping[str, float]) -> dict[str, float | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from features.vocabulary import PLACEMENTS, Offer
 from serving.rules.case import Case, Reason, Reasons
+from serving.rules.consent import is_personal
 
 
 def channel_of_placement(case: Case, offer: Offer) -> Reasons:
@@ -25,6 +26,24 @@ def stock(case: Case, offer: Offer) -> Reasons:
     if case.facts.feeds.get("stock") is None:
         return (Reason("signal_missing", "stock", "no message yet", "a stock feed", evidence=case.facts.location_id),)
     return _stale(case, "stock")
+
+
+def cases(case: Case, offer: Offer) -> Reasons:
+    """Who may have a case that we have not heard of is not sold to; making good is let through."""
+    return () if offer.kind in case.book.open_case.lets_through else _silent(case, "cases")
+
+
+def consent(case: Case, offer: Offer) -> Reasons:
+    """A refusal may have come that we have not heard of."""
+    return _silent(case, "consent") if case.outbound or is_personal(case, offer) else ()
+
+
+def _silent(case: Case, signal: str) -> Reasons:
+    if not case.demands(signal):
+        return ()
+    if case.facts.feeds.get(signal) is None:
+        return (Reason("signal_missing", signal, "no message yet", f"a feed of {signal}"),)
+    return _stale(case, signal)
 
 
 def _stale(case: Case, signal: str) -> Reasons:

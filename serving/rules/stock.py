@@ -6,6 +6,8 @@ fresh enough; only web, app and call_centre ask for it, about the location `onli
 
 from __future__ import annotations
 
+import math
+
 from features.vocabulary import ONLINE, Offer, Product
 from serving.rules.case import Case, Reason, Reasons
 
@@ -41,7 +43,8 @@ def set_aside(case: Case, product_id: str) -> str | None:
 
 
 def _nearest(case: Case, product_id: str) -> str | None:
-    rule, fresh = case.book.reserve_in_store, case.book.signals["stock"].max_age_s
+    rule, feed = case.book.reserve_in_store, case.book.signals.get("stock")
+    fresh = feed.max_age_s if feed else math.inf
     if case.home is None or rule.max_km <= 0:
         return None
     for km, location_id in case.catalog.shops_near(case.home.location_id):

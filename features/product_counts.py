@@ -1,0 +1,114 @@
+"""What became of each product as of the last build: the part of return risk that is about nobody in particular.
+
+`build` writes the counts of `product_history` for the whole log into one file; serving reads it where a model of
+return risk is at work, beside what the customer's own profile says. Nothing is written where nothing was ever sent
+back: there is no such model either.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from features import database
+from features.events import event_of
+from features.product_history import HEARD, Counts, ProductHistory, line_values
+from features.profiles import RETURNED, TRIPS, Profile
+from features.workspace import Workspace
+
+_NONE = Counts()
+
+
+@dataclass(frozen=True, slots=True)
+class ProductCounts:
+    """Lines bought and sent back: of all products together and of each; `prices` are those last sold at."""
+
+    everything: Counts
+    products: Mapping[str, Counts]
+    prices: Mapping[str, float]
+
+    def only(self, product_ids: Iterable[str]) -> ProductCounts:
+        """The same of these products alone."""
+        wanted = sorted(set(product_ids) & self.products.keys())
+        prices = {each: self.prices[each] for each in wanted if each in self.prices}
+        return ProductCounts(self.everything, {each: self.products[each] for each in wanted}, prices)
+
+    def line(self, product_id: str, customer: Counts, own: Counts, quantity: float | None) -> tuple[float, ...]:
+        """The values of `LINE_FEATURES` if the product were bought now, by a customer of these counts."""
+        product, price = self.products.get(product_id, _NONE), self.prices.get(product_id, math.nan)
+        return line_values(self.everything, product, customer, own, quantity, price)
+
+    def as_json(self) -> dict[str, Any]:
+        lines = {
+            product_id: [*_plain(counts), self.prices.get(product_id)] for product_id, counts in self.products.items()
+        }
+        return {"all": _plain(self.everything), "products": lines}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ProductCounts:
+        products = content["products"]
+        prices = {product_id: price for product_id, (*_, price) in products.items() if price is not None}
+        return cls(Counts(*content["all"]), {key: Counts(*counts) for key, (*counts, _) in products.items()}, prices)
+
+
+def of_customer(profile: Profile | None) -> Counts:
+    """The customer's own lines in 730 days, as the profile knows them: a product sent back twice counts once."""
+    found = Counts()
+    for key, entry in profile.items.items() if profile is not None else ():
+        if key.startswith("p:"):
+            found.lines += entry[TRIPS]
+            found.returned += bool(entry[RETURNED])
+    return found
+
+
+def of_pair(profile: Profile | None, product_id: str) -> Counts:
+    """The same of one product."""
+    entry = profile.items.get("p:" + product_id) if profile is not None else None
+    return _NONE if entry is None else Counts(entry[TRIPS], returned=int(bool(entry[RETURNED])))
+
+
+def path_of(workspace: Workspace) -> Path:
+    return workspace.home / "product_counts.json"
+
+
+def load(workspace: Workspace) -> ProductCounts | None:
+    """What the last build counted; None where it counted nothing."""
+    try:
+        return ProductCounts.from_json(orjson.loads(path_of(workspace).read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def write(workspace: Workspace, made_of: bytes, whole: bool = False) -> None:
+    """Count the whole log, unless the file was `made_of` the same already."""
+    path, mark = path_of(workspace), made_of.decode()
+    if not whole and path.exists() and orjson.loads(path.read_bytes())["made_of"] == mark:
+        return
+    log = database.events
+    refunded = sa.exists().where(log.c.name == "Order Refunded", log.c.customer_id.is_not(None))
+    chosen = log.c.name.in_(HEARD) & log.c.customer_id.is_not(None)
+    with database.reading(database.connect(workspace)) as connection:
+        if not connection.scalar(sa.select(refunded)):
+            path.unlink(missing_ok=True)
+            return
+        history = ProductHistory(of_people=False)
+        rows = connection.execute(
+            sa.select(log).where(chosen).order_by(log.c.known_at, log.c.seq).execution_options(yield_per=5_000)
+        )
+        for row in rows:
+            history.add(event_of(row), row.customer_id)
+    counted = ProductCounts(history.all, dict(sorted(history.products.items())), history.prices)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(orjson.dumps({"made_of": mark, **counted.as_json()}))
+    draft.replace(path)
+
+
+def _plain(counts: Counts) -> list[int]:
+    return [counts.lines, counts.units, counts.returned]
