@@ -50,6 +50,7 @@ def findings(book: Rulebook, catalog: Catalog, now: float) -> list[Finding]:
     found = [
         *_quiet_hours(book, rules),
         *_words(book, rules),
+        *_signals(book, rules),
         *_unknown_categories(book, catalog, rules),
         *(Finding(offers.problem(offer_id, f"can never be shown: {why}")) for offer_id, why in never.items()),
         *(Finding(offers.problem(offer_id, f"is never shown: {why}"), note=True) for offer_id, why in poor.items()),
@@ -59,6 +60,14 @@ def findings(book: Rulebook, catalog: Catalog, now: float) -> list[Finding]:
         *(Finding(warning, note=True) for warning in catalog.warnings),
     ]
     return sorted(found, key=lambda each: (each.problem.file, each.problem.line, each.note))
+
+
+def _signals(book: Rulebook, rules: _Rules) -> Iterator[Finding]:
+    """Naming some signals leaves the others out: how old those feeds are is then of no account."""
+    for signal in ("profile", "stock"):
+        if signal not in book.signals:
+            text = f"`signals` does not name `{signal}`: that feed may then be of any age; the shipped rulebook has it"
+            yield Finding(rules.problem(("signals",), text), note=True)
 
 
 class _Rules:

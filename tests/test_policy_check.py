@@ -42,6 +42,12 @@ def test_quiet_hours_must_leave_an_hour(workspace: Workspace, start: str, end: s
     assert not wrong or "rulebook.yaml:2: quiet hours leave 30 minutes a day" in came[0][1]
 
 
+def test_a_signal_that_is_left_out_is_noted(workspace: Workspace) -> None:
+    came = found(workspace, "signals:\n  cases: {max_age_s: 600, on_stale: suppress}\n  stock: {max_age_s: 900}")
+    assert [(note, text.split(":")[1]) for note, text in came] == [(True, "1")]
+    assert "does not name `profile`" in came[0][1]
+
+
 def test_a_category_that_no_product_has_is_named_with_a_suggestion(workspace: Workspace) -> None:
     came = found(workspace, "recently_purchased:\n  same_category:\n    days: 14\n    categories: {tent: 365}")
     assert came == [(False, "rulebook.yaml:4: no product is of category `tent`; did you mean `tents`?")]
