@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from training.gate import CONFIDENCE
-from training.selection import Verdict
+from training.selection import Candidate, Verdict
 from training.tasks import Task
 
 FIGURES = ("auroc", "log_loss", "ece", "rate", "mean_score")
+OF_SENDS = ("send_auroc_within", "send_log_loss", "send_ece", "send_rate", "send_mean_score", "recall_at_3")
 ASKED = {
     "churn": "Will a customer who ordered in the last 180 days order nothing in the next 90?",
     "propensity": "Will a customer accept this offer before it is over, when it is sent or shown?",
+    "returns": "Will a line come back within 60 days, if this customer buys this product now?",
 }
+WINDOW = {
+    "as_of": "made of what was known at",
+    "data_from": "oldest row",
+    "data_until": "newest row",
+    "validation_from": "validated from",
+    "rows": "rows",
+    "validated_rows": "of these validated",
+    "events": "rows with the event",
+    "customers": "customers",
+}
+SENDS = (
+    "A send is what one customer got of one campaign at one moment; its score is 1 − Π(1 − p) over its offers. Within "
+    "a campaign customers are ranked (AUROC), within a send its offers (recall at 3, campaigns of at most 100 offers)."
+)
+PULLS = {1: "more of it, more likely", -1: "more of it, less likely", 0: "either way"}
 LIMITS = (
     "The figures come from time-ordered validation inside the training window, not from a test set; the model was "
     "then fitted again on all rows.",
@@ -35,18 +52,20 @@ def model_card(task: Task, verdict: Verdict, window: Mapping[str, Any], command:
     gain = verdict.intervals[verdict.chosen.name]["auroc_gain"]
     parts = [
         f"# {task.model_name}",
-        ASKED.get(task.name, task.name),
-        f"{gate} Its gain in AUROC over `{verdict.rival}`, the best baseline, lies in {_number(gain[0])} to "
-        f"{_number(gain[1])} (95 %). Calibration: {verdict.chosen.calibration}.",
+        ASKED[task.name],
+        f"{gate} Its gain in AUROC over `{verdict.rival}`, the best baseline, lies in {_interval(gain)} "
+        f"(95 %). Calibration: {verdict.chosen.calibration}.",
         "## Data",
-        _table(("what", "value"), window.items()),
+        _table(("what", "value"), ((WINDOW[name], value) for name, value in window.items())),
         "## Compared",
-        _compared(verdict),
+        *_compared(verdict),
         "## Slices",
         _table(
             ("slice", "value", "rows", "rate", "mean score", "AUROC"),
             ([row[k] for k in ("slice", "value", "rows", "rate", "mean_score", "auroc")] for row in verdict.slices),
         ),
+        "## Columns",
+        _table(("which way it may pull", "columns"), _columns(task, verdict)),
         "## Limits",
         "\n".join(f"- {limit}" for limit in LIMITS),
         "## Made by",
@@ -55,16 +74,34 @@ def model_card(task: Task, verdict: Verdict, window: Mapping[str, Any], command:
     return "\n\n".join(parts) + "\n"
 
 
-def _compared(verdict: Verdict) -> str:
+def _compared(verdict: Verdict) -> Iterator[str]:
+    """Every competitor with its figures; where rows are sent together, those of sends in a table of their own."""
     prefix = "" if "auroc" in verdict.chosen.figures else "pair_"
-    rows = []
-    for candidate in verdict.candidates:
-        kind = "baseline" if candidate.baseline else "family"
-        low, high = verdict.intervals[candidate.name]["auroc"]
-        name = f"**{candidate.name}**" if candidate is verdict.chosen else candidate.name
-        figures = [candidate.figures[prefix + figure] for figure in FIGURES]
-        rows.append([name, kind, *figures, f"{_number(low)} to {_number(high)}"])
-    return _table(("model", "", *(prefix + figure for figure in FIGURES), "AUROC, 95 %"), rows)
+    intervals = {name: each["auroc"] for name, each in verdict.intervals.items()}
+    rows = [
+        [*_competitor(candidate, verdict, [prefix + name for name in FIGURES]), _interval(intervals[candidate.name])]
+        for candidate in verdict.candidates
+    ]
+    yield _table(("model", "", *(prefix + name for name in FIGURES), "AUROC, 95 %"), rows)
+    if prefix:
+        yield SENDS
+        yield _table(("model", "", *OF_SENDS), (_competitor(each, verdict, OF_SENDS) for each in verdict.candidates))
+
+
+def _competitor(candidate: Candidate, verdict: Verdict, names: Sequence[str]) -> list[Any]:
+    name = f"**{candidate.name}**" if candidate is verdict.chosen else candidate.name
+    return [name, "baseline" if candidate.baseline else "family", *(candidate.figures[each] for each in names)]
+
+
+def _columns(task: Task, verdict: Verdict) -> Iterator[tuple[str, str]]:
+    for sign, words in PULLS.items():
+        names = [f"`{name}`" for name in verdict.chosen.columns if task.signs[name] == sign]
+        if names:
+            yield words, ", ".join(names)
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{_number(ends[0])} to {_number(ends[1])}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
