@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from training.gate import CONFIDENCE
-from training.selection import Candidate, Verdict
+from training.selection import Verdict
 from training.tasks import Task
 
 FIGURES = ("auroc", "log_loss", "ece", "rate", "mean_score")
-OF_SENDS = ("send_auroc_within", "send_log_loss", "send_ece", "send_rate", "send_mean_score", "recall_at_3")
+OFFERS = ("send_auroc_within", "recall_at_3", "pair_auroc", "pair_log_loss", "pair_rate", "pair_mean_score")
 ASKED = {
     "churn": "Will a customer who ordered in the last 180 days order nothing in the next 90?",
     "propensity": "Will a customer accept this offer before it is over, when it is sent or shown?",
@@ -28,8 +28,9 @@ WINDOW = {
     "customers": "customers",
 }
 SENDS = (
-    "A send is what one customer got of one campaign at one moment; its score is 1 − Π(1 − p) over its offers. Within "
-    "a campaign customers are ranked (AUROC), within a send its offers (recall at 3, campaigns of at most 100 offers)."
+    "A send is what one customer got of one campaign at one moment; its score is 1 − Π(1 − p) over its offers, and so "
+    "it is calibrated and judged. Below: how customers are ranked within a campaign (AUROC), the offers within a send "
+    "(recall at 3, campaigns of at most 100 offers), and single offers (pair), of whose rate the level claims nothing."
 )
 PULLS = {1: "more of it, more likely", -1: "more of it, less likely", 0: "either way"}
 LIMITS = (
@@ -76,21 +77,22 @@ def model_card(task: Task, verdict: Verdict, window: Mapping[str, Any], command:
 
 def _compared(verdict: Verdict) -> Iterator[str]:
     """Every competitor with its figures; where rows are sent together, those of sends in a table of their own."""
-    prefix = "" if "auroc" in verdict.chosen.figures else "pair_"
-    intervals = {name: each["auroc"] for name, each in verdict.intervals.items()}
-    rows = [
-        [*_competitor(candidate, verdict, [prefix + name for name in FIGURES]), _interval(intervals[candidate.name])]
-        for candidate in verdict.candidates
-    ]
-    yield _table(("model", "", *(prefix + name for name in FIGURES), "AUROC, 95 %"), rows)
-    if prefix:
+    of_sends = "auroc" not in verdict.chosen.figures
+    if of_sends:
         yield SENDS
-        yield _table(("model", "", *OF_SENDS), (_competitor(each, verdict, OF_SENDS) for each in verdict.candidates))
+    yield _figures(verdict, [f"send_{name}" for name in FIGURES] if of_sends else FIGURES, "AUROC, 95 %")
+    if of_sends:
+        yield _figures(verdict, OFFERS)
 
 
-def _competitor(candidate: Candidate, verdict: Verdict, names: Sequence[str]) -> list[Any]:
-    name = f"**{candidate.name}**" if candidate is verdict.chosen else candidate.name
-    return [name, "baseline" if candidate.baseline else "family", *(candidate.figures[each] for each in names)]
+def _figures(verdict: Verdict, names: Sequence[str], interval: str | None = None) -> str:
+    rows = []
+    for candidate in verdict.candidates:
+        name = f"**{candidate.name}**" if candidate is verdict.chosen else candidate.name
+        ends = [_interval(verdict.intervals[candidate.name]["auroc"])] if interval else []
+        kind = "baseline" if candidate.baseline else "family"
+        rows.append([name, kind, *(candidate.figures[each] for each in names), *ends])
+    return _table(("model", "", *names, *([interval] if interval else [])), rows)
 
 
 def _columns(task: Task, verdict: Verdict) -> Iterator[tuple[str, str]]:
