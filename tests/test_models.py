@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from training.evaluate import Truth
 from training.folds import apart, validation
 from training.models import Fitted, fit, library_model, sample
 from training.selection import Verdict, choose
-from training.tasks import CHURN, RETURNS, TASKS, BadSetting, Settings, Task
+from training.tasks import CHURN, PROPENSITY, RETURNS, TASKS, BadSetting, Settings, Task
 
 FAMILIES = ("logistic", "lightgbm", "blend")
 QUICK = Settings(trees=40, resamples=50)
@@ -269,6 +270,27 @@ def test_a_family_that_is_no_better_than_the_best_baseline_does_not_pass_whateve
     assert not found.passed and found.chosen.name == found.rival == "recency, frequency, money"
     beaten = found.table().set_index("model")["auroc"]
     assert beaten["logistic"] > beaten["recency"] + 0.01
+
+
+def test_offers_sent_together_are_judged_as_sends() -> None:
+    """Everybody is sent four offers at a time; the level and the noise are those of a send."""
+    size, sent = 1_500, 4
+    rows = np.repeat(invented(PROPENSITY, size, seed=7)[0], sent, axis=0)
+    said = np.nan_to_num(rows[:, [PROPENSITY.columns.index(name) for name in ("own_trips_90d", "orders_90d")]])
+    label = (said.sum(axis=1) + np.random.default_rng(7).normal(0, 2, len(said)) > 10).astype(float)
+    data = dataset(PROPENSITY, rows, label)
+    who = np.repeat(np.arange(size) % (size // 3), sent)
+    offers = pd.Series(np.tile(np.arange(sent), size)).map("offer {}".format)
+    moment = data.frame["as_of"].map("campaign {:g}".format)
+    frame = data.frame.assign(customer_id=pd.Series(who).map("c{}".format), offer_id=offers, group=moment)
+    found = choose(PROPENSITY, replace(data, frame=frame), Settings(families="logistic", resamples=50))
+    losses = found.table()["send_log_loss"].tolist()
+    assert found.passed and losses == sorted(losses)
+    low, high = found.intervals["logistic"]["log_loss"]
+    assert found.chosen.figures["pair_log_loss"] < low < found.chosen.figures["send_log_loss"] < high
+    rate = found.chosen.figures["send_rate"]
+    assert rate > 2 * found.chosen.figures["pair_rate"]
+    assert found.chosen.figures["send_mean_score"] == pytest.approx(rate, abs=0.01)
 
 
 def gain(mean: float, better_ranks: bool = True) -> bool:

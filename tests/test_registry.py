@@ -104,7 +104,7 @@ def test_a_run_holds_parameters_figures_pictures_and_the_command(
     }
     card = (folder / "model_card.md").read_text("utf-8")
     assert "python -m training train churn" in card and f"**{verdict.chosen.name}**" in card
-    assert all(f"## {part}" in card for part in ("Data", "Compared", "Slices", "Limits", "Made by"))
+    assert all(f"## {part}" in card for part in ("Data", "Compared", "Slices", "Columns", "Limits", "Made by"))
     (lineage,) = run.inputs.dataset_inputs
     assert lineage.dataset.name.startswith("churn 1970-01-01") and "offline" in lineage.dataset.source
     assert len(pd.read_csv(folder / "comparison.csv")) == len(verdict.candidates)

@@ -48,6 +48,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         database.connect(workspace).dispose()
 
 
+def test_the_card_of_a_model_of_offers_tells_of_sends_too_and_names_every_column(home: Path) -> None:
+    (path,) = (home / "mlartifacts" / "propensity").glob("*/artifacts/model_card.md")
+    card = path.read_text("utf-8")
+    assert "send_auroc_within" in card and "recall_at_3" in card
+    version = json.loads((path.parent / "portable" / "model.json").read_text("utf-8"))
+    assert all(f"`{name}`" in card for name in version["columns"])
+
+
 def test_training_tells_what_was_chosen_and_promotes_nothing(home: Path) -> None:
     said = run(home, "train", "churn", "--as-of", LATE, *QUICK, "--param", "families=logistic", "--json")
     assert said["task"] == "churn" and int(said["version"]) > 1

@@ -39,6 +39,15 @@ class Truth:
     folds: np.ndarray | None = None
     """The fold that each row was scored in: scores of two models are not ranked against each other."""
 
+    def of_sends(self) -> Truth:
+        """The same of whole sends, in which something happened or not; where there are none, of the rows."""
+        if self.units is None:
+            return self
+        first = np.unique(self.units, return_index=True)[1]
+        groups = None if self.groups is None else self.groups[first]
+        folds = None if self.folds is None else self.folds[first]
+        return Truth(units_of(self.units, self.label), self.customers[first], groups=groups, folds=folds)
+
     def part(self, chosen: np.ndarray) -> Truth:
         units = None if self.units is None else np.unique(self.units[chosen], return_inverse=True)[1]
         groups = None if self.groups is None else self.groups[chosen]
@@ -116,16 +125,12 @@ def recall_at(label: Floats, score: Floats, units: np.ndarray, groups: np.ndarra
 
 def metrics(truth: Truth, score: Floats) -> dict[str, float]:
     """All figures of one model; with sends, those of single offers are named `pair_…` and those of sends `send_…`."""
-    if truth.units is None or truth.groups is None:
+    sends, said = truth.of_sends(), any_of(truth.units, score)
+    if truth.units is None or truth.groups is None or sends.groups is None:
         return _figures(truth.label, score, truth.folds)
-    happened, said = units_of(truth.units, truth.label), any_of(truth.units, score)
-    group = np.zeros(len(happened), np.int64)
-    group[truth.units] = truth.groups
-    folds = np.zeros(len(happened), np.int64)
-    folds[truth.units] = 0 if truth.folds is None else truth.folds
     found = {f"pair_{name}": value for name, value in _figures(truth.label, score, truth.folds).items()}
-    found |= {f"send_{name}": value for name, value in _figures(happened, said, folds).items()}
-    found["send_auroc_within"] = within_auroc(happened, said, group)
+    found |= {f"send_{name}": value for name, value in _figures(sends.label, said, sends.folds).items()}
+    found["send_auroc_within"] = within_auroc(sends.label, said, sends.groups)
     found[f"recall_at_{RECALL_AT}"] = recall_at(truth.label, score, truth.units, truth.groups)
     return found
 

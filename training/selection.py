@@ -15,7 +15,7 @@ import pandas as pd
 
 from features.offer_index import Floats
 from training import evaluate, gate
-from training.calibration import choose_calibration, describe
+from training.calibration import any_of, choose_calibration, describe
 from training.datasets import Dataset
 from training.evaluate import Interval, Truth
 from training.folds import Part, apart, validation
@@ -51,6 +51,7 @@ class Verdict:
     bound: float
     """What the gain in log loss over the baseline that comes nearest exceeds outside the noise."""
     intervals: dict[str, dict[str, Interval]]
+    """Per competitor, of sends where offers are sent together."""
     truth: Truth
     slices: list[dict[str, object]]
     begins: tuple[float, ...]
@@ -86,6 +87,9 @@ class Verdict:
 def choose(task: Task, data: Dataset, settings: Settings, progress: Progress = lambda *_: None) -> Verdict:
     """Let the families and baselines compete on `data`, take the winner, and refit it on all of `data`.
 
+    Offers that were sent together are judged together, as they are calibrated: by the log loss of sends. Ranks must be
+    better among the single offers.
+
     The winner's calibration is what the time-ordered validation taught. Where customers come again and again it is
     instead fitted on everything, each customer scored by a model that did not see them: the refitted model has the
     newest rate in it already, and a level learnt by one that had not would count its drift twice.
@@ -108,12 +112,12 @@ def choose(task: Task, data: Dataset, settings: Settings, progress: Progress = l
         raw = _scored(models, columns, data, split.parts)[split.held]
         candidates.append(_judged(name, family, columns, baseline, raw, truth))
     progress("comparing", len(entries), steps)
-    kind = "pair_" if task.per_exposure else ""
-    candidates.sort(key=lambda candidate: candidate.figures[f"{kind}log_loss"])
+    whole, part = ("send_", "pair_") if task.per_exposure else ("", "")
+    candidates.sort(key=lambda candidate: candidate.figures[f"{whole}log_loss"])
     baselines = [candidate.name for candidate in candidates if candidate.baseline]
-    scores = {candidate.name: candidate.scores for candidate in candidates}
-    drawn = evaluate.resampled(truth, scores, settings.resamples, settings.seed)
-    auroc = {candidate.name: candidate.figures[f"{kind}auroc"] for candidate in candidates}
+    scores = {candidate.name: any_of(truth.units, candidate.scores) for candidate in candidates}
+    drawn = evaluate.resampled(truth.of_sends(), scores, settings.resamples, settings.seed)
+    auroc = {candidate.name: candidate.figures[f"{part}auroc"] for candidate in candidates}
     passed = [c for c in candidates if not c.baseline and gate.passes(c.name, baselines, auroc, drawn)]
     chosen = (passed or [c for c in candidates if c.baseline])[0]
     progress(f"refitting {chosen.name}", steps - 1, steps)

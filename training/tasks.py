@@ -165,9 +165,8 @@ PROPENSITY = Task(
     defaults={"validation_share": 0.5},
 )
 """Left out on purpose: times and prices of the offer, which the catalog knows only as of today, and counts of
-what was sent or shown, which depend on the sender and not on the customer. Mailer and display, which Complete Journey
-publishes per store and week, are no column: no message carries them, so serving could not know them at the decision.
-The kind of campaign is in `offer_group_size` (A 181 and more, B and C up to 34); no face value is published."""
+what was sent or shown, which depend on the sender and not on the customer. Campaign type, discount depth, mailer and
+display were tried and gained nothing: docs/decisions/0017."""
 
 CHURN = Task(
     name="churn",
