@@ -29,9 +29,9 @@ with kept as (
 )
 select invoice, customer_id::int::varchar as customer_id, trim(stock_code) as product_id,
        sum(abs(quantity))::int as units,
-       max(epoch(max(invoice_ts))) over (partition by invoice, customer_id)::bigint as at
+       max(epoch(max(invoice_ts))) over (partition by invoice, customer_id)::bigint as moment
 from kept group by invoice, customer_id, stock_code
-order by at, invoice, product_id
+order by moment, invoice, product_id
 """
 """One row per invoice, customer and product; an invoice is complete at its last minute."""
 STOCKOUTS = """
@@ -97,6 +97,10 @@ class Customer:
     def last_bought(self, product_id: str) -> int | None:
         return max((each.at for each in self.bought.get(product_id, ()) if each.units), default=None)
 
+    def all_last_bought(self) -> dict[str, int]:
+        found = {product_id: self.last_bought(product_id) for product_id in self.bought}
+        return {product_id: at for product_id, at in found.items() if at is not None}
+
     def sends_back_too_much(self, now: float) -> bool:
         """More than half of the units bought, of late, from three orders on."""
         whole = [order for order in self.orders.values() if any(each.units for each in order)]
@@ -129,7 +133,7 @@ class RawTruth:
     def customer(self, customer_id: str, now: float, unheard: Collection[str] = ()) -> Customer:
         """Everything up to `now`, but for the invoices of this very minute that nobody has told us of yet."""
         found = Customer()
-        for line in self._lines[customer_id]:
+        for line in self._lines.get(customer_id, ()):
             if line.at > now:
                 break
             if line.invoice in unheard:
@@ -140,6 +144,14 @@ class RawTruth:
                 found.buy(line)
         return found
 
+    def busy(self, customer_id: str) -> list[int]:
+        """When the customer bought or sent back anything."""
+        return [line.at for line in self._lines.get(customer_id, ())]
+
+    def kin(self, product_id: str) -> set[str]:
+        """The other products of its style."""
+        return self._siblings.get(self._styles.get(product_id, ""), set()) - {product_id}
+
     def is_sold_out(self, product_id: str, now: float, began: float) -> bool:
         """By the hour of the day of the series that was joined to the product, `began` being its first day."""
         day, hour = int((now - began) // DAY_S), int(now % DAY_S // 3_600)
@@ -147,7 +159,7 @@ class RawTruth:
 
     def held_back(self, who: Customer, product_id: str, now: float) -> Iterator[Reason]:
         """Why this product must not be offered to that customer, whatever is in stock."""
-        kin = self._siblings.get(self._styles.get(product_id, ""), set()) - {product_id}
+        kin = self.kin(product_id)
         if _within(who.last_bought(product_id), now, BOUGHT_DAYS):
             yield "recently_purchased", "same_product"
         if any(_within(who.last_bought(each), now, STYLE_BOUGHT_DAYS) for each in kin):
