@@ -237,5 +237,5 @@ def rows_of(verdict: Verdict) -> Sequence[tuple[str, ...]]:
         ("held back that should be open", *(f"{tally.held_wrongly:,}" for tally in systems)),
         ("decisions with any of it", *(f"{tally.decisions_wrong:,}" for tally in systems)),
         ("offers shown wrongly", *(f"{tally.shown_wrongly:,}" for tally in systems)),
-        ("decisions in a row until an event has its effect", *(f"{tally.longest:,}" for tally in systems)),
+        ("decisions in a row wrong about an offer, at most", *(f"{tally.longest:,}" for tally in systems)),
     ]

@@ -7,6 +7,7 @@ of docs/suppression.md, and fails where the page says anything else.
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -154,24 +155,28 @@ class Feast:
 
 def headline(verdict: Verdict) -> str:
     share = verdict.with_offer / verdict.decisions
-    codes = ", ".join(f"`{code}` {verdict.codes[code]:,}" for code in CODES)
+    by_code = ", ".join(f"`{code}` {verdict.codes[code]:,}" for code in (*CODES, "too_many_returns"))
+    by_rule = ", ".join(f"`{code}.{rule}` {count:,}" for (code, rule), count in sorted(verdict.reasons.items()))
     return (
         f"{verdict.decisions:,} decisions, {share:.1%} with an offer; {verdict.candidates:,} candidates, "
-        f"{verdict.held_back:,} to be held back: {codes}."
+        f"{verdict.held_back:,} to be held back, {len(verdict.differences):,} differences.\n\n"
+        f"Held back, by reason: {by_code}.\n\nBy rule: {by_rule}."
     )
 
 
 def markdown(verdict: Verdict) -> str:
     heading, *rows = rows_of(verdict)
     lines = [heading, ("---", *("---:" for _ in heading[1:])), *rows]
-    return headline(verdict) + "\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    told = "\n".join(textwrap.fill(each, 138, break_on_hyphens=False) for each in headline(verdict).split("\n"))
+    return told + "\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def printed(verdict: Verdict) -> None:
     heading, *rows = rows_of(verdict)
-    table = Table(title=headline(verdict))
+    table = Table()
     for place, name in enumerate(heading):
         table.add_column(name, justify="right" if place else "left")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console(width=120)
+    console.print(headline(verdict), table, sep="\n\n")
