@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -25,6 +27,7 @@ book = typer.Typer(no_args_is_help=True, help="Check the rulebook.")
 app.add_typer(book, name="rulebook")
 err = Console(stderr=True)
 
+NOTHING_TO_COMPARE = "has no answer to compare with; `--out FILE` writes what comes out"
 Json = Annotated[bool, typer.Option("--json", help="print the figures as JSON")]
 
 
@@ -93,28 +96,33 @@ def decide(
 @app.command()
 def replay(
     since: Annotated[str | None, typer.Option(help="only decisions made at or after this time (RFC 3339)")] = None,
+    out: Annotated[Path | None, typer.Option(help="write what comes out to this file, an answer a line")] = None,
     as_json: Json = False,
 ) -> None:
     """Decide the log again; every decision must come out byte for byte the same."""
     from serving.replay import replay as run
 
-    count, problems, erased = 0, [], 0
-
-    def on_erased() -> None:
-        nonlocal erased
-        erased += 1
-
-    with _progress() as progress:
+    workspace, moment = open_workspace(), _moment(since)
+    found, problems = Counter[str](decisions=0, same=0, different=0, erased=0), []
+    draft = out and out.with_name(f".{out.name}.part")
+    with ExitStack() as stack:
+        file = stack.enter_context(draft.open("wb")) if draft else None
+        progress = stack.enter_context(_progress())
         task = progress.add_task("replaying", total=None)
-        for replayed in run(open_workspace(), _moment(since), on_erased):
-            count += 1
+        for each in run(workspace, moment, lambda: found.update(erased=1)):
             progress.advance(task)
-            if replayed.problem:
-                problems.append({"decision_id": replayed.decision_id, "problem": replayed.problem})
-    for problem in problems:
-        print(f"decision `{problem['decision_id']}`: {problem['problem']}", file=sys.stderr)
-    figures = {"decisions": count, "same": count - len(problems), "different": len(problems), "erased": erased}
-    told(figures, as_json)
+            problem = each.problem or (None if each.compared or file else NOTHING_TO_COMPARE)
+            found["decisions"] += 1
+            found["different" if problem else "same" if each.compared else "not_compared"] += 1
+            if problem:
+                problems.append(f"decision `{each.decision_id}`: {problem}")
+            if file and each.answer:
+                file.write(each.answer + b"\n")
+    if draft and out:
+        draft.replace(out)
+    for sentence in problems:
+        print(sentence, file=sys.stderr)
+    told(found, as_json)
     raise typer.Exit(1 if problems else 0)
 
 

@@ -32,10 +32,15 @@ MODELS = ("propensity", "churn", "returns")
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """One decision made again: `problem` is None where it came out the same."""
+    """One decision made again: `problem` is None where it came out the same. `answer` is what came out, as JSON.
+
+    `compared` is False for a record without an answer, such as one of a copy from which answers were stripped.
+    """
 
     decision_id: str
     problem: str | None
+    answer: bytes | None = None
+    compared: bool = True
 
 
 def replay(
@@ -45,10 +50,12 @@ def replay(
     policy_of = policies(workspace)
     for record in records(workspace.decisions, since, on_erased):
         try:
-            problem = _compare(record, policy_of)
+            decided = again(record, policy_of(record["versions"]))
         except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
-            problem = f"cannot be decided again: {error}"
-        yield Replayed(record["decision_id"], problem)
+            yield Replayed(record["decision_id"], f"cannot be decided again: {error}")
+            continue
+        problem = _difference(record, decided) if "answer" in record else None
+        yield Replayed(record["decision_id"], problem, orjson.dumps(decided), "answer" in record)
 
 
 def again(record: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
@@ -114,9 +121,8 @@ def policies(workspace: Workspace) -> Callable[[Mapping[str, Any]], Policy]:
     return policy_of
 
 
-def _compare(record: Mapping[str, Any], policy_of: Callable[[Mapping[str, Any]], Policy]) -> str | None:
+def _difference(record: Mapping[str, Any], decided: Mapping[str, Any]) -> str | None:
     logged = record["answer"]
-    decided = again(record, policy_of(record["versions"]))
     if record["engine"] != ENGINE_VERSION:
         same = [o["offer_id"] for o in logged["offers"]] == [o["offer_id"] for o in decided["offers"]]
         return None if same else f"engine `{record['engine']}` offered others than engine `{ENGINE_VERSION}` does"

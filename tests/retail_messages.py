@@ -39,16 +39,17 @@ def messages(published: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The history as a shop would have sent it to Segment, with the message ids that the source gives."""
     cleaned = retail.read(published)
     taken_back = cancellations.match(cleaned.sales, cleaned.cancelled)
-    return map(_message, events(cleaned, taken_back))
+    return map(message, events(cleaned, taken_back))
 
 
 def write(published: pd.DataFrame, path: Path) -> Path:
     """`messages` as NDJSON."""
-    path.write_bytes(b"".join(orjson.dumps(message) + b"\n" for message in messages(published)))
+    path.write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in messages(published)))
     return path
 
 
-def _message(event: Event) -> dict[str, Any]:
+def message(event: Event) -> dict[str, Any]:
+    """An event of the source as the shop would have told it."""
     context = {"channel": event.channel, "location_id": event.location_id}
     return {
         "type": "track",

@@ -113,13 +113,6 @@ def test_since_leaves_out_what_was_decided_before(workspace: Workspace) -> None:
     assert list(replay(workspace, since=time.time() + 60)) == []
 
 
-@pytest.mark.prove
-def test_proof_replay(tmp_path: Path) -> None:
-    found = list(replay(decided(tmp_path / "home", 20_000)))
-    assert len(found) == 20_000
-    assert [each for each in found if each.problem] == []
-
-
 def copied(workspace: Workspace, to: Path, before: bytes = b"", after: bytes = b"") -> Workspace:
     """The part of a workspace that replay needs, at another place, with one change in the log."""
     for name in ("decisions", "versions"):

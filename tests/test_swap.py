@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from champions import promote
 from processes import Server, serving
 
 from features import build
@@ -55,20 +55,6 @@ def worker(workspace: Workspace) -> Worker:
     (workspace.home / "offers.yaml").write_text(OFFERS)
     (workspace.home / "rulebook.yaml").write_text(BOOK)
     return Worker(workspace)
-
-
-def promote(workspace: Workspace, version: str, population: float = 0.25, task: str = "propensity") -> None:
-    """What `python -m training promote` leaves behind for serving: the smallest model, and the pointer to it."""
-    tag = f"v{version}-0a1b2c3d"
-    folder = workspace.home / "bentoml" / "models" / f"onestory-{task}" / tag
-    folder.mkdir(parents=True)
-    model = {"task": task, "family": "constant", "columns": [], "population": population, "calibration": None}
-    (folder / "model.json").write_text(json.dumps(model))
-    (folder / "model.yaml").write_text(f"labels: {{task: {task}, version: '{version}'}}")
-    workspace.champions.mkdir(parents=True, exist_ok=True)
-    draft = workspace.champions / f".{task}"
-    draft.write_text(json.dumps({"task": task, "version": version, "tag": f"onestory-{task}:{tag}"}))
-    draft.replace(workspace.champions / f"{task}.json")
 
 
 def test_a_changed_rulebook_is_taken_up_and_the_catalog_stays_the_same_object(worker, workspace) -> None:
