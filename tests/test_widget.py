@@ -240,6 +240,17 @@ def test_it_can_be_used_by_keyboard_and_has_no_barriers(tab: Any, shop: Shop, se
     assert titles(tab)[:2] == [before[0], before[2]]
 
 
+def test_what_somebody_is_at_is_not_taken_from_under_their_hands(tab: Any, shop: Shop, service: Service) -> None:
+    grasp = "<script>addEventListener('DOMContentLoaded', () => document.querySelector('main a').focus())</script>"
+    shop.pages["/"] = Page(document(offers(inside='<a href="/classics">Ours</a>'), STYLE + grasp + script(service)))
+    with tab.expect_response("**/decide"):
+        tab.goto(shop.url)
+    tab.wait_for_timeout(300)
+    assert (titles(tab), tab.evaluate("document.activeElement.innerText")) == ([], "Ours")
+    tab.keyboard.press("Tab")
+    tab.wait_for_selector(WANTED)
+
+
 def test_a_strict_policy_with_trusted_types_lets_it_be(tab: Any, shop: Shop, service: Service) -> None:
     said: list[str] = []
     tab.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
@@ -348,7 +359,8 @@ def test_what_a_closed_tab_had_to_say_arrives(tab: Any, shop: Shop, service: Ser
     other = tab.context.new_page()
     tab.bring_to_front()
     tab.locator("[data-onestory=dismiss]").first.click()
-    tab.close(run_before_unload=True)
+    with tab.expect_event("close"):
+        tab.close(run_before_unload=True)
 
     def arrived() -> list[Event]:
         return [each for each in service.events("Offer Responded", "dismissed") if each.anonymous_id == who]
@@ -365,7 +377,8 @@ def test_what_a_tab_closed_without_a_connection_had_to_say_arrives_with_the_next
     until(tab, lambda: outbox(tab) == 3, "three shown, kept")
     who = visitor(tab)
     other = tab.context.new_page()
-    tab.close(run_before_unload=True)
+    with tab.expect_event("close"):
+        tab.close(run_before_unload=True)
     other.context.set_offline(False)
     other.goto(shop.url)
     seen: Callable[[], Counter[Any]] = lambda: Counter(  # noqa: E731
