@@ -97,7 +97,7 @@ class _Exit:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if message["status"] >= 400 and not _is_problem(message):
+            if message["status"] >= 400 and not _is_told(message, self._scope):
                 self._held = message
                 return
             if self._cors:
@@ -114,8 +114,10 @@ class _Exit:
         await self._send(message)
 
 
-def _is_problem(message: Message) -> bool:
-    return any(name.lower() == b"content-type" and value.startswith(_PROBLEM) for name, value in message["headers"])
+def _is_told(message: Message, scope: Scope) -> bool:
+    """Whether an error is in its right shape already: a problem, or a page of the shop for people."""
+    kind = next((value for name, value in message["headers"] if name.lower() == b"content-type"), b"")
+    return bool(kind.startswith(_PROBLEM) or (kind.startswith(b"text/html") and scope["path"].startswith("/shop/")))
 
 
 def _told(status: int, scope: Scope, headers: Iterable[Header] = ()) -> Problem:
