@@ -15,7 +15,9 @@ from serving.problems import Problem
 from serving.settings import Settings
 
 WRITE, SERVER = "write", "server"
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/livez", "/widget.js", "/shop", "/shop/", "/shop/search"})
+OPEN_PATHS = frozenset(
+    {"/healthz", "/readyz", "/livez", "/widget.js", "/shop", "/shop/", "/shop/search", "/shop/labels"}
+)
 OPEN_BELOW = ("/shop/p/", "/shop/static/", "/v1/projects/")
 WRITE_PATHS = frozenset({"/decide", "/respond"})
 

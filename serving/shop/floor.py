@@ -16,6 +16,7 @@ from serving.shop.backroom import Knowledge
 from serving.shop.counter import order_id
 from serving.shop.look import label_of
 from serving.shop.visit import Visit
+from serving.shop.window import device_of
 
 DEMO_CUSTOMER = "2375"
 """Whom `make demo` knows a year about."""
@@ -87,7 +88,7 @@ def basket(visit: Visit) -> dict[str, Any]:
                 "product": item,
                 "online": known.stock(line.product_id),
                 "near": next(((place, left) for place, left in near if left), None),
-                "here": line.device == visit.window.anonymous_id,
+                "where": None if line.device == visit.window.anonymous_id else device_of(line.device) or line.channel,
             }
         )
     return {

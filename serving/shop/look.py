@@ -54,6 +54,19 @@ LABELS = {
 """Departments of the demo's data that do not read well as they are."""
 
 
+_HUES = {
+    "fruit": (3, 0, 1, 11, 4),
+    "meat": (11, 0),
+    "fish": (6, 7),
+    "loaf": (1, 2),
+    "wedge": (2, 1),
+    "egg": (1,),
+    "flower": (10, 9, 11),
+    "carton": (6, 7, 5),
+}
+"""Silhouettes whose colour people know."""
+
+
 class Look(NamedTuple):
     """The names of the silhouette and of the style's classes."""
 
@@ -63,9 +76,11 @@ class Look(NamedTuple):
 
 
 def look_of(product: Product) -> Look:
-    """The hue is the department's, so that an aisle hangs together; the shade is the product's own."""
-    hue = crc32((product.department or product.category or "").encode()) % HUES
-    return Look(_shape(product), f"h{hue}", f"v{crc32(product.product_id.encode()) % SHADES}")
+    """The hue is the category's, among those that the silhouette may have; the shade is the product's own."""
+    shape, own = _shape(product), crc32(product.product_id.encode())
+    known = _HUES.get(shape) or tuple(range(HUES))
+    hue = known[crc32((product.category or product.department or "").encode()) % len(known)]
+    return Look(shape, f"h{hue}", f"v{own % SHADES}")
 
 
 def _shape(product: Product) -> str:
@@ -80,4 +95,4 @@ def _shape(product: Product) -> str:
 def label_of(department: str | None) -> str:
     """A department as a heading."""
     name = department or "Everything else"
-    return LABELS.get(name) or (name if not name.isupper() else name.capitalize())
+    return LABELS.get(name) or (name.capitalize() if name.isupper() else name[:1].upper() + name[1:])

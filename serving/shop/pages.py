@@ -11,16 +11,18 @@ from typing import Any
 
 import anyio.to_thread
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from serving.keys import SERVER, Keys
 from serving.problems import Problem, not_found, problem_of, shown
 from serving.shop import counter, floor, paper
 from serving.shop.backroom import Backroom
+from serving.shop.look import look_of
 from serving.shop.visit import Visit
 from serving.shop.window import fresh, window_of
 
+MOST_LABELS = 40
 Page = Callable[[Visit, Request], Response]
 
 
@@ -54,6 +56,7 @@ class Shop:
         return [
             Route("/shop", enter),
             Route("/shop/static/{name}", static),
+            Route("/shop/labels", labels),
             *(Route(f"/shop/{path}", self._route(made)) for path, made in paged.items()),
         ]
 
@@ -125,6 +128,18 @@ async def enter(request: Request) -> Response:
     window = fresh(request.query_params.get("device"))
     keep = "" if "forget" in request.query_params else "&keep=1"
     return RedirectResponse(f"/shop/?w={window.name}{keep}", 303, paper.HEADERS)
+
+
+async def labels(request: Request) -> Response:
+    """Names and looks of products and places, for the widget's offers: the catalog's, about nobody."""
+    catalog = request.app.state.engine.policy.catalog
+    asked = {name: request.query_params.getlist(name)[:MOST_LABELS] for name in ("product", "place")}
+    products = [catalog.products[each] for each in asked["product"] if each in catalog.products]
+    told = {
+        "products": {each.product_id: {"name": each.name, **look_of(each)._asdict()} for each in products},
+        "places": {each: catalog.locations[each].name for each in asked["place"] if each in catalog.locations},
+    }
+    return JSONResponse(told, headers=paper.HEADERS)
 
 
 async def static(request: Request) -> Response:

@@ -11,8 +11,9 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-DEVICES = {"phone": "app", "laptop": "web"}
-"""The devices that a window may play, and the channel of each."""
+DEVICES = ("phone", "laptop")
+"""The devices that a window may play; both look at the website."""
+CHANNEL = "web"
 _NAME = re.compile(r"(phone|laptop)\.([a-z0-9]{6,32})")
 
 
@@ -34,12 +35,18 @@ class Window:
 
     @property
     def channel(self) -> str:
-        return DEVICES[self.device]
+        return CHANNEL
 
     @property
     def context(self) -> dict[str, Any]:
         """The `context` of every message from here."""
         return {"channel": self.channel, "device": {"type": self.device}}
+
+
+def device_of(anonymous_id: str | None) -> str | None:
+    """The device of the window that goes by this anonymous id; None where it is none of the shop's."""
+    found = re.match(r"shop-(phone|laptop)-", anonymous_id or "")
+    return found[1] if found else None
 
 
 def window_of(name: str) -> Window | None:

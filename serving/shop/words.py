@@ -14,7 +14,9 @@ from typing import Any
 
 from features.catalog import Catalog
 from features.placeholders import HTML_CHANNELS
+from features.signals import ABOUT_STOCK
 from features.vocabulary import Event, Offer, Product
+from serving.shop.window import device_of
 from serving.treatments import treatment_of
 
 CHANNELS = {
@@ -166,15 +168,15 @@ def _held(
     offer: Offer | None, one: Mapping[str, Any], codes: Sequence[str], channel: str, catalog: Catalog, whole: bool
 ) -> Held:
     """The first reason in the order of telling names it; all of them are told."""
-    order = list(REASONS)
-    code = min(codes, key=lambda each: order.index(each) if each in order else len(order))
+    code = min(codes, key=_place)
     about = one.get("product_id") or next((r["product_id"] for r in one["reasons"] if r["product_id"]), None)
     product = catalog.products.get(about) if about else None
     title = one["offer_id"]
     if offer is not None:
         title = _text(treatment_of(offer, product, None, None, channel)["title"], channel)
     held = Held(one["offer_id"], title, product, whole, code)
-    held.details = list(dict.fromkeys(_detail(each, catalog) for each in one["reasons"]))
+    in_order = sorted(one["reasons"], key=lambda each: _place(each["code"]))
+    held.details = list(dict.fromkeys(_detail(each) for each in in_order))
     times = [reason["retry_after"] for reason in one["reasons"]]
     if whole:
         held.retry_after = one["retry_after"]
@@ -185,7 +187,12 @@ def _held(
     return held
 
 
-def _detail(reason: Mapping[str, Any], catalog: Catalog) -> str:
+def _place(code: str) -> int:
+    """Where a reason stands in the order of telling."""
+    return list(REASONS).index(code) if code in REASONS else len(REASONS)
+
+
+def _detail(reason: Mapping[str, Any]) -> str:
     """One reason as a sentence: what was seen, and what would have been allowed."""
     code, observed, limit = reason["code"], reason["observed"], reason["limit"]
     scope = _SCOPES.get(reason["rule"], "")
@@ -225,7 +232,8 @@ def moment_of(at: str | float) -> str:
 
 # ------------------------------------------------------------------------------------------------ events
 
-HIDDEN = frozenset({"Feed Alive", "Cart Viewed"})
+HIDDEN = ABOUT_STOCK | {"Feed Alive", "Cart Viewed"}
+"""What no customer would remember."""
 _NAMES = {"$identify": "Signed in", "$alias": "Two ids joined", "$page": "Page seen", "Offer Responded": "Offer"}
 
 
@@ -251,7 +259,8 @@ def lines(events: Sequence[Event], catalog: Catalog) -> Iterator[Line]:
         if event.name == "$identify" and event.user_id is None:
             what = "Said about themselves"
         place = catalog.locations.get(event.location_id or "")
-        channel = CHANNELS.get(event.channel or "", "")
+        device = device_of(event.anonymous_id)
+        channel = f"on the {device}" if device else CHANNELS.get(event.channel or "", "")
         yield Line(event.occurred_at, what, _about(event, catalog), place.name if place else channel, event.message_id)
 
 
