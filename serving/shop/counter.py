@@ -17,7 +17,7 @@ from serving.shop.backroom import PLACES, Knowledge
 from serving.shop.visit import Visit
 
 MOST_ON_THE_COUNTER = 12
-MOST_IN_THE_STORY = 20
+MOST_IN_THE_STORY = 30
 MOST_SHELVED = 60
 
 
@@ -39,7 +39,7 @@ def drawer(visit: Visit) -> dict[str, Any] | None:
         "home": home,
         "here": stores[0] if stores else None,
         "told": told,
-        "lines": list(words.lines(known.events(30), visit.catalog))[:8],
+        "lines": words.lines(known.events(40), visit.catalog)[:8],
         "cases": care.open_cases(profile),
         "marketing": consent.of(profile, "marketing", "email"),
         "product": product,
@@ -118,7 +118,7 @@ def agent(visit: Visit) -> dict[str, Any]:
     known = visit.known()
     story = known.story()
     told = known.decision("call_centre")
-    events = list(words.lines(known.events(60), visit.catalog))[:MOST_IN_THE_STORY]
+    events = words.lines(known.events(120), visit.catalog)[:MOST_IN_THE_STORY]
     return {"known": known, "story": story, "told": told, "lines": events, "sales": known.sales()[:5]}
 
 

@@ -41,7 +41,7 @@ _templates = jinja2.Environment(
     lstrip_blocks=True,
 )
 _templates.globals.update(look=look.look_of, label=look.label_of, channels=words.CHANNELS)
-_templates.filters.update(moment=words.moment_of, money=lambda amount: f"{amount:,.2f}")
+_templates.filters.update(moment=words.moment_of, day=words.day_of, money=lambda amount: f"{amount:,.2f}")
 
 
 def page(template: str, values: Mapping[str, Any], status: int = 200) -> Response:

@@ -7,7 +7,7 @@ of this customer's own story, by reason; then, in one heap, what is not meant fo
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -151,13 +151,19 @@ def _shown(offer: Mapping[str, Any], channel: str, catalog: Catalog) -> Shown:
     product_id = offer["product_id"]
     return Shown(
         offer["offer_id"],
-        _text(offer["treatment"].get("title", offer["offer_id"]), channel),
+        _title(offer, channel),
         _text(offer["treatment"].get("body", ""), channel),
         offer["kind"].replace("_", " "),
         catalog.products.get(product_id) or (Product(product_id, product_id) if product_id else None),
         (where.name if where else fulfilment["location_id"]) if fulfilment else None,
         offer["priority"],
     )
+
+
+def _title(offer: Mapping[str, Any], channel: str) -> str:
+    """Its title in this channel; an offer without words for it is called by its id there, which is made readable."""
+    title = _text(offer["treatment"].get("title", offer["offer_id"]), channel)
+    return title if title != offer["offer_id"] else title.replace("-", " ").capitalize()
 
 
 def _text(said: str, channel: str) -> str:
@@ -224,6 +230,11 @@ def _said(value: Any) -> str:
     return "nothing" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
+def day_of(at: str | float) -> str:
+    """The same, shorter: `22 Nov, 10:00`."""
+    return moment_of(at)[4:].removesuffix(" UTC")
+
+
 def moment_of(at: str | float) -> str:
     """A time for people, in UTC: `Sun 22 Nov, 10:00`."""
     when = datetime.fromisoformat(at) if isinstance(at, str) else datetime.fromtimestamp(at, UTC)
@@ -234,34 +245,47 @@ def moment_of(at: str | float) -> str:
 
 HIDDEN = ABOUT_STOCK | {"Feed Alive", "Cart Viewed"}
 """What no customer would remember."""
+SHOWN, SEVERAL = "Offer shown", "Offers shown"
 _NAMES = {"$identify": "Signed in", "$alias": "Two ids joined", "$page": "Page seen", "Offer Responded": "Offer"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
-    """One event as a line."""
+    """One event as a line; several offers shown one after the other are one."""
 
     at: float
     what: str
     about: str
     channel: str
-    message_id: str
 
 
-def lines(events: Sequence[Event], catalog: Catalog) -> Iterator[Line]:
+def lines(events: Sequence[Event], catalog: Catalog) -> list[Line]:
     """The events that a customer would remember, in the order given."""
+    told: list[Line] = []
     for event in events:
         if event.name in HIDDEN:
             continue
-        what = _NAMES.get(event.name, event.name)
+        what, place = _NAMES.get(event.name, event.name), catalog.locations.get(event.location_id or "")
         if event.name == "Offer Responded":
             what = f"Offer {event.body.get('response', '')}"
-        if event.name == "$identify" and event.user_id is None:
-            what = "Said about themselves"
-        place = catalog.locations.get(event.location_id or "")
+        if event.name == "$identify" and _home(event):
+            what = "My store"
         device = device_of(event.anonymous_id)
-        channel = f"on the {device}" if device else CHANNELS.get(event.channel or "", "")
-        yield Line(event.occurred_at, what, _about(event, catalog), place.name if place else channel, event.message_id)
+        where = place.name if place else f"on the {device}" if device else CHANNELS.get(event.channel or "", "")
+        line = Line(event.occurred_at, what, _about(event, catalog), where)
+        before = told[-1] if told else None
+        if before is not None and what == SHOWN and before.what in (SHOWN, SEVERAL) and before.channel == where:
+            before.what = SEVERAL
+            before.about = before.about if line.about in before.about else f"{before.about}, {line.about}"
+        else:
+            told.append(line)
+    return told
+
+
+def _home(event: Event) -> str | None:
+    """The store that an `identify` says is the customer's."""
+    home = (event.body.get("traits") or {}).get("home_location_id")
+    return str(home) if home else None
 
 
 def _about(event: Event, catalog: Catalog) -> str:
@@ -283,6 +307,11 @@ def _about(event: Event, catalog: Catalog) -> str:
         if not told_ and body.get(key):
             return str(body[key])
     return f"{told_} ({body['reason']})" if told_ and body.get("reason") else told_
+
+
+def _place_name(location_id: str, catalog: Catalog) -> str:
+    place = catalog.locations.get(location_id)
+    return place.name if place else location_id
 
 
 def _name(product_id: str, catalog: Catalog) -> str:
