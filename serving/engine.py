@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -171,6 +171,11 @@ class Engine:
         """The whole record of a decision, or that it was erased; None where there is none."""
         found = self.log.line(decision_id)
         return None if found is None else orjson.dumps(found)
+
+    def product_names(self, product_ids: Iterable[str]) -> dict[str, str]:
+        """What today's catalog calls these products, as far as it has them."""
+        products = self.policy.catalog.products
+        return {each: products[each].name for each in product_ids if each in products}
 
     # --------------------------------------------------------------------------------------- events
 

@@ -39,6 +39,7 @@ PREFLIGHT: tuple[Header, ...] = (
     (b"access-control-max-age", b"600"),
 )
 _PROBLEM = MEDIA_TYPE.encode()
+_TOLD = (_PROBLEM, b"text/html")
 _REMADE = frozenset({b"content-type", b"content-length"})
 
 
@@ -97,7 +98,7 @@ class _Exit:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if message["status"] >= 400 and not _is_told(message, self._scope):
+            if message["status"] >= 400 and not _is_told(message):
                 self._held = message
                 return
             if self._cors:
@@ -114,10 +115,9 @@ class _Exit:
         await self._send(message)
 
 
-def _is_told(message: Message, scope: Scope) -> bool:
-    """Whether an error is in its right shape already: a problem, or a page of the shop for people."""
-    kind = next((value for name, value in message["headers"] if name.lower() == b"content-type"), b"")
-    return bool(kind.startswith(_PROBLEM) or (kind.startswith(b"text/html") and scope["path"].startswith("/shop/")))
+def _is_told(message: Message) -> bool:
+    """Whether an error is told in our own words already: as a problem, or as a page for people."""
+    return any(name.lower() == b"content-type" and value.startswith(_TOLD) for name, value in message["headers"])
 
 
 def _told(status: int, scope: Scope, headers: Iterable[Header] = ()) -> Problem:

@@ -68,6 +68,8 @@ def _paths() -> dict[str, Any]:
         "/respond": _post("respond", schemas.RespondRequest, answers.Recorded, _WRITE),
         "/decisions/{decision_id}": {"get": _decision()},
         "/decisions/{decision_id}/confirm": {"post": _confirm()},
+        "/decisions/{decision_id}/view": {"get": _page()},
+        "/widget.js": {"get": _widget()},
         "/customers/{customer_id}": {
             "get": _customer("story", story_answers.Story, {"channel": ["call_centre", "store"], "location_id": None}),
             "delete": _customer("erase", answers.Erased),
@@ -157,6 +159,30 @@ def _confirm() -> dict[str, Any]:
             "404": _json("No such decision", "ProblemShown", "application/problem+json"),
             **_errors(),
         },
+    }
+
+
+def _page() -> dict[str, Any]:
+    content = {"text/html": {"schema": {"type": "string"}}}
+    said = {"200": "The page", "404": "No such decision", "410": "Its customer was erased"}
+    return {
+        **_decision(),
+        "operationId": "decision_page",
+        "summary": "One decision explained, as a page for people",
+        "responses": {
+            **{status: {"description": each, "content": content} for status, each in said.items()},
+            **{status: each for status, each in _errors().items() if status in ("401", "503")},
+        },
+    }
+
+
+def _widget() -> dict[str, Any]:
+    content = {"text/javascript": {"schema": {"type": "string"}}}
+    return {
+        "operationId": "widget",
+        "summary": "The custom element that shows offers on any page",
+        "security": [],
+        "responses": {"200": {"description": "The file", "content": content}, "304": {"description": "As it was"}},
     }
 
 

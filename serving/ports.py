@@ -1,13 +1,13 @@
 """What the HTTP face needs of an engine; `engine.Engine` is it, and the tests' fake another.
 
 `decide` is called on the event loop (with a `request_id`, or outbound, on a thread); `decide_batch`, `respond`,
-`record`, `confirm`, `ingest`, `ready` and what is about one customer on threads, at the same time. An engine must
-bear that. Any may raise a `problems.Problem`.
+`record`, `product_names`, `confirm`, `ingest`, `ready` and what is about one customer on threads, at the same time. An
+engine must bear that. Any may raise a `problems.Problem`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from features.vocabulary import EventProblem
@@ -44,6 +44,7 @@ class DecisionEngine(Protocol):
     def decide_batch(self, request: DecideBatchRequest, now: float) -> bytes: ...
     def respond(self, request: RespondRequest, now: float) -> dict[str, Any]: ...
     def record(self, decision_id: str) -> bytes | None: ...
+    def product_names(self, product_ids: Iterable[str]) -> Mapping[str, str]: ...
     def confirm(self, decision_id: str, now: float) -> dict[str, Any]: ...
     def ingest(
         self, messages: list[Mapping[str, Any]], received_at: float, sent_at: str | None

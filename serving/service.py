@@ -51,7 +51,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving import counters, http_customers, http_projects, http_records, http_widget, openapi, wire
+from serving import counters, http_customers, http_projects, http_records, http_web, openapi, wire
 from serving.answers import Decision, Decisions, Recorded
 from serving.bento import BentoImage
 from serving.gate import Gate
@@ -192,7 +192,7 @@ def service(
             *EventDesk(keys).routes(),
             *http_projects.routes(),
             *http_customers.routes(),
-            *http_widget.routes(),
+            *http_web.routes(),
             *http_records.routes(description),
             *Shop(keys, next(iter(settings.write_keys), None)).routes(),
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -63,7 +63,10 @@ class FakeEngine:
 
     def record(self, decision_id: str) -> bytes | None:
         self._note(decision_id)
-        return b'{"decision_id":"d1"}' if decision_id == "d1" else None
+        return orjson.dumps(self._record()) if decision_id == "d1" else None
+
+    def product_names(self, product_ids: Iterable[str]) -> dict[str, str]:
+        return {each: f"Product {each}" for each in product_ids}
 
     def confirm(self, decision_id: str, now: float) -> dict[str, Any]:
         self._note(decision_id)
@@ -101,6 +104,21 @@ class FakeEngine:
         if self.failure is not None:
             raise self.failure
         self.asked.append(request)
+
+    @classmethod
+    def _record(cls) -> dict[str, Any]:
+        """A logged decision without any offer."""
+        asked = DecideRequest(customer_id="1042", channel="web", placement="home")
+        answer = {**cls._decision(asked), "suppressed": [], "passed_over": []}
+        request = asked.model_dump(exclude={"request_id", "explain"})
+        return {
+            "decision_id": "d1",
+            "engine": "1",
+            "versions": {},
+            "request": request,
+            "facts": {"now": 1795168800.0},
+            "answer": answer,
+        }
 
     @staticmethod
     def _decision(request: DecideRequest) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def test_respond_records(face: Face) -> None:
 
 
 def test_a_logged_decision_can_be_read(face: Face) -> None:
-    assert face.get("/decisions/d1").json() == {"decision_id": "d1"}
+    assert face.get("/decisions/d1").json()["decision_id"] == "d1"
     assert "`d2`" in problem(face.get("/decisions/d2"), 404)["detail"]
 
 
@@ -421,7 +421,8 @@ def test_probes_need_no_key_from_anywhere() -> None:
     for settings in ({}, {"server_keys": ("sk",)}):
         with Face(host="203.0.113.9", **settings) as face:
             assert [face.get(path).status_code for path in ("/healthz", "/readyz", "/livez")] == [200, 200, 200]
-            assert [face.get(path).status_code for path in ("/widget.js", "/shop")] == [404, 404]
+            assert face.get("/widget.js").status_code == 200
+            assert face.get("/shop").status_code == 404
 
 
 @pytest.mark.parametrize(

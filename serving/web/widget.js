@@ -3,8 +3,7 @@
      <script async src="https://onestory.example/widget.js" data-write-key="…"></script>
      <onestory-offers placement="home" limit="3">what to show until offers come, and when none come</onestory-offers>
 
-   One file, no dependencies, no build. Whatever comes from the service is shown as text. Nothing here throws into the
-   page, holds up its loading, uses cookies, or changes the size of the element's box. */
+   One file, no build. What comes from the service is shown as text; the element's box keeps its size. */
 (() => {
   'use strict'
   const NAME = 'onestory-offers'
@@ -16,8 +15,7 @@
   const TIMEOUT_MS = 1500, SEEN_MS = 1000, MOST_KEPT = 200, AT_ONCE = 20, MOST_OFFERS = 20, DAY_MS = 864e5
   const HTML_CHANNELS = ['web', 'app', 'email'] // their treatments come with names escaped for HTML
 
-  // ---- what is kept
-  // In localStorage, one key a thing, so that tabs cannot undo each other's writes; in memory where that is refused.
+  // ---- what is kept: in localStorage, one key a thing (tabs cannot undo each other's writes), else in memory
 
   const memory = new Map(), PREFIX = 'onestory:'
   const disk = (use) => { try { return use(localStorage) } catch { return undefined } }
@@ -45,8 +43,7 @@
     return made
   }
 
-  // ---- what is sent
-  // A message stays in the outbox until it is answered. It keeps its messageId, so what arrives twice counts once.
+  // ---- what is sent: it stays in the outbox until it is answered, and what arrives twice counts once (messageId)
 
   const waiting = new Map() // messageId → what to call when it has been answered
   let sending = null, more = false, retry = 0, failures = 0
@@ -388,6 +385,7 @@
       node.className = 'onestory-offer'
       node.dataset.offer = offer.offer_id
       node.dataset.kind = offer.kind
+      if (offer.product_id) node.dataset.product = offer.product_id
       if (offer.fulfilment) node.dataset.fulfilment = offer.fulfilment.kind
       node.append(template ? document.importNode(template.content, true) : usual())
       this.fill(item)
@@ -399,7 +397,9 @@
 
     fill({ node, offer, decision }) {
       const plain = HTML_CHANNELS.includes(decision.channel) ? unescaped : String
-      const values = { ...offer, ...offer.fulfilment, ...offer.treatment }, url = safe(values.url), image = safe(values.image_url)
+      const values = { ...offer, ...offer.fulfilment, ...offer.treatment }, image = safe(values.image_url)
+      const page = offer.product_id && this.getAttribute('product-url')?.replace('{product_id}', encodeURIComponent(offer.product_id))
+      const url = safe(values.url || page)
       for (const name in offer.treatment) values[name] = plain(values[name])
       for (const part of node.querySelectorAll('[data-onestory]')) {
         const name = part.dataset.onestory, value = values[name]
