@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from features import browsing, care, cart, consent
-from features.vocabulary import ONLINE, Location
+from features.vocabulary import ONLINE, Location, Product
 from serving.problems import not_found, shown
 from serving.shop import words
 from serving.shop.backroom import PLACES, Knowledge
@@ -19,6 +19,7 @@ from serving.shop.visit import Visit
 MOST_ON_THE_COUNTER = 12
 MOST_IN_THE_STORY = 30
 MOST_SHELVED = 60
+MOST_BEST = 6
 
 
 def drawer(visit: Visit) -> dict[str, Any] | None:
@@ -71,8 +72,16 @@ def stores(visit: Visit) -> dict[str, Any]:
     return {
         "known": known,
         "home": home,
-        "stores": [(each, len(visit.engine.signals.stock_at(each.location_id))) for each in known.stores(home)],
+        "stores": [(each, *_best_kept(visit, each.location_id)) for each in known.stores(home)],
     }
+
+
+def _best_kept(visit: Visit, location_id: str) -> tuple[int, list[tuple[Product, int]]]:
+    """How many products a store keeps, and those of which it has most."""
+    levels = dict(visit.engine.signals.stock_at(location_id))
+    best = sorted(levels, key=lambda each: (-levels[each].quantity, each))[:MOST_BEST]
+    found = visit.catalog.products
+    return len(levels), [(found[each], max(0, levels[each].quantity)) for each in best if each in found]
 
 
 def counter(visit: Visit, location_id: str) -> dict[str, Any]:

@@ -148,10 +148,10 @@ def _shown(offer: Mapping[str, Any], channel: str, catalog: Catalog) -> Shown:
     """An offer as text: where treatments are HTML, what they say is read from it, and written as text again."""
     fulfilment = offer["fulfilment"]
     where = catalog.locations.get(fulfilment["location_id"]) if fulfilment else None
-    product_id = offer["product_id"]
+    product_id, title = offer["product_id"], offer["treatment"].get("title", offer["offer_id"])
     return Shown(
         offer["offer_id"],
-        _title(offer, channel),
+        _text(title, channel) if title != offer["offer_id"] else _readable(title),
         _text(offer["treatment"].get("body", ""), channel),
         offer["kind"].replace("_", " "),
         catalog.products.get(product_id) or (Product(product_id, product_id) if product_id else None),
@@ -160,10 +160,8 @@ def _shown(offer: Mapping[str, Any], channel: str, catalog: Catalog) -> Shown:
     )
 
 
-def _title(offer: Mapping[str, Any], channel: str) -> str:
-    """Its title in this channel; an offer without words for it is called by its id there, which is made readable."""
-    title = _text(offer["treatment"].get("title", offer["offer_id"]), channel)
-    return title if title != offer["offer_id"] else title.replace("-", " ").capitalize()
+def _readable(offer_id: str) -> str:
+    return offer_id.replace("-", " ").capitalize()
 
 
 def _text(said: str, channel: str) -> str:
@@ -177,9 +175,7 @@ def _held(
     code = min(codes, key=_place)
     about = one.get("product_id") or next((r["product_id"] for r in one["reasons"] if r["product_id"]), None)
     product = catalog.products.get(about) if about else None
-    title = one["offer_id"]
-    if offer is not None:
-        title = _text(treatment_of(offer, product, None, None, channel)["title"], channel)
+    title = title_of(offer, catalog, channel, product) if offer is not None else one["offer_id"]
     held = Held(one["offer_id"], title, product, whole, code)
     in_order = sorted(one["reasons"], key=lambda each: _place(each["code"]))
     held.details = list(dict.fromkeys(_detail(each) for each in in_order))
@@ -214,7 +210,7 @@ def _detail(reason: Mapping[str, Any]) -> str:
     if code == "stock_unknown":
         return "no stock message has come for it" if observed is None else f"stock is {observed}"
     if code == "no_consent":
-        return f"needs consent to {_said(limit)}"
+        return f"needs a yes to {reason['rule'].replace('_', ' ')} that has not been given"
     if code == "quiet_hours":
         return f"{_said(observed)}; {_said(limit)}"
     if code == "contact_limit":
@@ -292,7 +288,7 @@ def _about(event: Event, catalog: Catalog) -> str:
     body = event.body
     if event.name == "Offer Responded":
         offer = catalog.offers.get(body.get("offer_id", ""))
-        return (offer and treatment_title(offer, catalog, event.channel)) or str(body.get("offer_id", ""))
+        return title_of(offer, catalog, event.channel) if offer else str(body.get("offer_id", ""))
     if event.name == "Consent Updated":
         verb = "agrees to" if body.get("granted") else "refuses"
         return f"{verb} {body.get('purpose')} by {body.get('channel') or 'any channel'}"
@@ -319,9 +315,15 @@ def _name(product_id: str, catalog: Catalog) -> str:
     return product.name if product else product_id
 
 
-def treatment_title(offer: Offer, catalog: Catalog, channel: str | None) -> str:
-    """What the offer is called, for a list."""
+def title_of(offer: Offer, catalog: Catalog, channel: str | None, product: Product | None = None) -> str:
+    """What the offer is called: its title in the channel, else in another; else what it is over, else its id."""
+    for each in (channel or "web", "web", *offer.treatments):
+        if offer.treatments.get(each, {}).get("title"):
+            return _text(treatment_of(offer, product or _first(offer, catalog), None, None, each)["title"], each)
+    product = product or _first(offer, catalog)
+    return product.name if product else _readable(offer.offer_id)
+
+
+def _first(offer: Offer, catalog: Catalog) -> Product | None:
     ids = catalog.products_of(offer)
-    product = catalog.products.get(ids[0]) if ids else None
-    where = channel or "web"
-    return _text(treatment_of(offer, product, None, None, where)["title"], where)
+    return catalog.products.get(ids[0]) if ids else None

@@ -83,15 +83,14 @@
   });
 
   function reservable(node, offer, place) {
-    node.querySelector(".place").textContent = `Reserve in store: ${place}`;
+    node.querySelector(".place").remove();
     node.classList.add("reservable");
     const form = document.createElement("form"), button = document.createElement("button");
     form.className = "say";
     const level = { product_id: offer.product_id, location_id: offer.fulfilment.location_id, quantity: 1 };
     form.dataset.messages = JSON.stringify([{ type: "track", event: "Stock Reserved", properties: level }]);
     button.className = "button small primary";
-    button.textContent = "Reserve one";
-    button.ariaLabel = `Reserve one at ${place}`;
+    button.textContent = `Reserve in store: ${place}`;
     form.append(button);
     node.append(form);
   }
