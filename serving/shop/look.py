@@ -32,6 +32,10 @@ _WORDS = (
     ("jar", "jar sauce sauces jam jelly spread butter honey salsa pickle pickles mayonnaise mustard spices baby"),
     ("flower", "floral flower flowers rose roses plant plants bouquet garden"),
     ("tube", "cosmetics makeup make-up toothpaste tooth oral hair skin facial hand body lip mascara vitamin vitamins"),
+    ("root", "potato potatoes onion onions carrots mushrooms"),
+    ("banana", "banana bananas"),
+    ("berry", "berries grapes strawberries blueberries cherries raspberries"),
+    ("leaf", "lettuce salad salads spinach cabbage broccoli herbs celery"),
     ("fruit", "produce fruit fruits vegetables vegetable potato potatoes apple apples banana bananas berries grapes "
      "citrus oranges onions peppers carrots lettuce salad tropical melons mushrooms avocado squash corn stone"),
     ("meat", "meat beef pork chicken turkey ham sausage bacon lamb deli frankfurters lunchmeat steak veal hot"),
@@ -56,6 +60,10 @@ LABELS = {
 
 _HUES = {
     "fruit": (3, 0, 1, 11, 4),
+    "root": (1, 0),
+    "banana": (2,),
+    "berry": (9, 10, 11),
+    "leaf": (4, 3),
     "meat": (11, 0),
     "fish": (6, 7),
     "loaf": (1, 2),

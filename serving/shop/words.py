@@ -201,6 +201,12 @@ def _detail(reason: Mapping[str, Any]) -> str:
     if code in ("recently_purchased", "recently_returned") and isinstance(observed, str):
         verb = "bought" if code == "recently_purchased" else "sent back"
         return f"{scope or 'it'} was {verb} {moment_of(observed)}; not again within {limit}"
+    if code == "too_soon_to_replenish" and isinstance(observed, str):
+        return f"bought {moment_of(observed)}, and lasts about {limit}"
+    if code == "below_margin":
+        return f"would earn {_said(observed)}, at least {_said(limit)} is asked"
+    if code == "recently_dismissed":
+        return f"waved away {_said(observed)}; not again within {_said(limit)}"
     if code == "open_return":
         return "a return of its kind has been asked for and is not settled"
     if code == "in_cart":
