@@ -48,12 +48,11 @@ def serving(
     target: str = "serving.service:NextBestAction",
     environment: Mapping[str, str] | None = None,
     folder: Path = PROJECT,
+    port: int | None = None,
 ) -> Iterator[Server]:
-    """`bentoml serve` of `target`, called in `folder`, over the workspace at `home`."""
+    """`bentoml serve` of `target`, called in `folder`, over the workspace at `home`; a `port` that was free before."""
     home.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = port or free_port()
     variables = {
         **os.environ,
         **Workspace(home).environment(),
@@ -79,6 +78,12 @@ def serving(
         except subprocess.TimeoutExpired:
             server.kill()
             process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:

@@ -289,23 +289,23 @@
     return parts
   }
 
-  const STYLES = ':host{display:block;position:relative}:host([hidden]){display:none}' +
+  const STYLES = sheet(':host{display:block;position:relative}:host([hidden]){display:none}' +
     '.on .own{visibility:hidden}.offers{display:none}.on .offers{display:block}' +
-    '.fixed .offers{position:absolute;inset:0;overflow:auto}'
+    '.fixed .offers{position:absolute;inset:0;overflow:auto}')
   // Specificity 0: any rule of the page's own wins.
-  const LOOKS = ':where(.onestory-offers){display:grid;gap:1rem;margin:0;padding:0;list-style:none;' +
+  const LOOKS = sheet(':where(.onestory-offers){display:grid;gap:1rem;margin:0;padding:0;list-style:none;' +
     'grid-template-columns:repeat(auto-fill,minmax(min(100%,13rem),1fr))}' +
     ':where(.onestory-offer){position:relative;display:grid;min-width:0}' +
     ':where([data-onestory=url]){display:flex;flex-direction:column;gap:.35rem;color:inherit;text-decoration:none;' +
     'border:1px solid #8888;border-radius:.6rem;padding:1rem 2.75rem 1rem 1rem}' +
     ':where([data-onestory=image_url]){width:100%;aspect-ratio:4/3;object-fit:cover;border-radius:.4rem}' +
     ':where([data-onestory=dismiss]){position:absolute;top:.35rem;right:.35rem;width:2rem;height:2rem;font:inherit;' +
-    'font-size:1.1rem;line-height:1;border:0;border-radius:50%;background:none;color:inherit;cursor:pointer}'
+    'font-size:1.1rem;line-height:1;border:0;border-radius:50%;background:none;color:inherit;cursor:pointer}')
 
-  function style(root, text) { // no inline style, which a strict Content-Security-Policy would refuse
-    const sheet = new CSSStyleSheet()
-    sheet.replaceSync(text)
-    root.adoptedStyleSheets = [sheet, ...root.adoptedStyleSheets]
+  function sheet(text) { // made so it is no inline style, which a strict Content-Security-Policy would refuse
+    const made = new CSSStyleSheet()
+    made.replaceSync(text)
+    return made
   }
 
   class Offers extends HTMLElement {
@@ -320,7 +320,7 @@
       this.frame.firstChild.className = 'own'
       this.frame.lastChild.className = this.frame.lastChild.part = 'offers'
       root.append(this.frame)
-      style(root, STYLES)
+      root.adoptedStyleSheets = [STYLES]
     }
 
     connectedCallback() { elements.add(this); refresh([this]) }
@@ -399,7 +399,7 @@
       const plain = HTML_CHANNELS.includes(decision.channel) ? unescaped : String
       const values = { ...offer, ...offer.fulfilment, ...offer.treatment }, image = safe(values.image_url)
       const page = offer.product_id && this.getAttribute('product-url')?.replace('{product_id}', encodeURIComponent(offer.product_id))
-      const url = safe(values.url || page)
+      const url = safe(values.url) || safe(page)
       for (const name in offer.treatment) values[name] = plain(values[name])
       for (const part of node.querySelectorAll('[data-onestory]')) {
         const name = part.dataset.onestory, value = values[name]
@@ -443,7 +443,7 @@
   const queued = Array.isArray(window.onestory) ? window.onestory : []
   window.onestory = { ...api, push: ([name, ...rest]) => api[name]?.(...rest) }
   for (const call of queued) window.onestory.push(call)
-  style(document, LOOKS)
+  document.adoptedStyleSheets = [LOOKS, ...document.adoptedStyleSheets]
   customElements.define(NAME, Offers)
   addEventListener('pagehide', beacon)
   addEventListener('online', flush)
