@@ -15,13 +15,16 @@ from client_programs import PACKAGES, browser
 from fakes import Face
 from processes import Server, serving
 
-from features import database
+from features import database, vocabulary
+from features.catalog import Catalog, shipped_catalog
+from features.vocabulary import Event, Product
 from features.workspace import PROJECT, Workspace
 from serving.engine import Engine
 from serving.keys import needed
-from serving.shop import paper
+from serving.shop import aisles, look, orders, paper, reasons
+from serving.shop.lines import lines
 from serving.shop.pages import Shop
-from serving.shop.window import fresh
+from serving.shop.window import device_of, fresh, window_of
 
 CHAIR, OTHER_CHAIR, OFFER = "chair-oak", "chair-woven", "chairs-for-the-table"
 BAD = "<img src=x onerror=alert(1)>"
@@ -422,6 +425,84 @@ def test_looking_takes_no_contact(engine: Engine) -> None:
             assert face.get(f"/shop/{path}", params=w).status_code == 200
     with database.reading(engine.database) as connection:
         assert connection.execute(database.reservations.select()).all() == []
+
+
+def test_every_reason_has_its_words() -> None:
+    assert {*reasons.REASONS, *reasons.ASIDE} == set(vocabulary.REASONS)
+    assert set(reasons.REASONS) & set(reasons.ASIDE) == set()
+
+
+def test_every_silhouette_is_drawn_and_a_product_looks_the_same_each_time() -> None:
+    drawn = set(re.findall(r'symbol id="s-(\w+)"', (paper.WEB / "shapes.html").read_text()))
+    assert drawn == {*look.SHAPES, "gift"}
+    shapes = {product.product_id: look.look_of(product).shape for product in shipped_catalog().products.values()}
+    assert {shapes["table-oak-180"], shapes[CHAIR], shapes["tent-two"], shapes["socks-merino"]} == {
+        *("table", "chair", "tent", "sock")
+    }
+    assert look.look_of(Product("1", "x")) == look.look_of(Product("1", "x"))
+
+
+def test_a_window_is_a_device_and_a_name_that_cannot_be_guessed() -> None:
+    window = fresh("phone")
+    assert window_of(window.name) == window
+    assert (window.device, device_of(window.anonymous_id)) == ("phone", "phone")
+    assert len({fresh("laptop").visitor for _ in range(50)}) == 50
+    assert [window_of(each) for each in ("", "phone.", "tv.abcdef01", "phone.ABCDEF01", "phone.abcdef01<b>")] == [
+        None
+    ] * 5
+
+
+def test_the_shelves_are_paged_best_stocked_first_and_found_by_all_words() -> None:
+    products = {
+        f"p{n:02}": Product(f"p{n:02}", f"Tea {n:02}", "tea", "PANTRY" if n % 2 else "BAR", 1.0) for n in range(60)
+    }
+    stock = {product_id: int(product_id[1:]) for product_id in products if product_id != "p07"}
+    found = aisles.Aisles(Catalog(products={**products, "free": Product("free", "Free tea")}), stock)
+    first, last = found.page(None, 1), found.page(None, 99)
+    assert [each.product_id for each in first.products[:3]] == ["p58", "p59", "p56"]
+    assert (first.number, last.number, last.pages, len(last.products)) == (1, 3, 3, 59 - 2 * aisles.A_PAGE)
+    assert {each.department for each in found.page("BAR", 2).products} == {"BAR"}
+    assert [each.product_id for each in found.search("TEA 1 8")] == ["p18"]
+    assert [each.product_id for each in found.search("07 tea")] == []
+    assert found.search("  ") == []
+
+
+def test_an_order_knows_what_of_it_is_on_its_way_back() -> None:
+    lines = [{"product_id": "a", "quantity": 2, "price": 3.0}, {"product_id": "b", "quantity": 1, "price": 4.0}]
+
+    def event(name: str, at: float, **body: Any) -> Event:
+        return Event(f"{name}-{at}", name, at, at, "1", body={"order_id": "o", **body})
+
+    told = [
+        event("Order Completed", 1.0, products=lines),
+        event("Return Requested", 2.0, products=lines[:1], reason="quality"),
+        event("Order Refunded", 3.0, products=lines[:1]),
+        event("Return Requested", 4.0, products=lines[1:], reason="a gift"),
+        event("Return Requested", 5.0, order_id="unheard of"),
+    ]
+    for some in (told, told[::-1]):
+        (sale,) = orders.sales(some)
+        assert [(line.product_id, line.state, line.reason) for line in sale.lines] == [
+            ("a", "back", "quality"),
+            ("b", "asked", "a gift"),
+        ]
+        assert (sale.total, sale.open_return, sale.cancelled) == (10.0, True, False)
+    assert orders.sales([told[0], event("Order Cancelled", 9.0)])[0].cancelled
+
+
+def test_offers_shown_one_after_the_other_are_one_line() -> None:
+    def shown(offer_id: str, at: float) -> Event:
+        body = {"offer_id": offer_id, "response": "shown"}
+        return Event(offer_id, "Offer Responded", at, at, None, "shop-phone-1", "web", None, body)
+
+    added = Event("m", "Product Added", 3.0, 3.0, None, "shop-phone-1", "web", None, {"product_id": CHAIR})
+    stock = Event("s", "Stock Updated", 4.0, 4.0, body={"product_id": CHAIR, "quantity": 1})
+    told = lines([shown(OFFER, 6.0), shown("join-the-club", 5.0), stock, added, shown(OFFER, 2.0)], shipped_catalog())
+    assert [(line.what, line.about, line.channel) for line in told] == [
+        ("Offers shown", "Chairs that fit your table, Points for every order", "on the phone"),
+        ("Product Added", "Chair, oak", "on the phone"),
+        ("Offer shown", "Chairs that fit your table", "on the phone"),
+    ]
 
 
 def test_every_page_is_on_its_page_of_the_docs_with_its_key() -> None:

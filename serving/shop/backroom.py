@@ -27,8 +27,8 @@ from serving.problems import not_now
 from serving.question import Ask, Question
 from serving.shop import orders
 from serving.shop.aisles import Aisles
+from serving.shop.told import Told, told
 from serving.shop.window import Window
-from serving.shop.words import Told, told
 
 MOST_EVENTS = 12
 MOST_ORDER_EVENTS = 200

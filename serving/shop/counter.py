@@ -12,8 +12,8 @@ from typing import Any
 from features import browsing, care, cart, consent
 from features.vocabulary import ONLINE, Location, Product
 from serving.problems import not_found, shown
-from serving.shop import words
 from serving.shop.backroom import PLACES, Knowledge
+from serving.shop.lines import lines
 from serving.shop.visit import Visit
 
 MOST_ON_THE_COUNTER = 12
@@ -40,7 +40,7 @@ def drawer(visit: Visit) -> dict[str, Any] | None:
         "home": home,
         "here": stores[0] if stores else None,
         "told": told,
-        "lines": words.lines(known.events(40), visit.catalog)[:8],
+        "lines": lines(known.events(40), visit.catalog)[:8],
         "cases": care.open_cases(profile),
         "marketing": consent.of(profile, "marketing", "email"),
         "product": product,
@@ -127,7 +127,7 @@ def agent(visit: Visit) -> dict[str, Any]:
     known = visit.known()
     story = known.story()
     told = known.decision("call_centre")
-    events = words.lines(known.events(120), visit.catalog)[:MOST_IN_THE_STORY]
+    events = lines(known.events(120), visit.catalog)[:MOST_IN_THE_STORY]
     return {"known": known, "story": story, "told": told, "lines": events, "sales": known.sales()[:5]}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from starlette.responses import Response
 
-from serving.shop import look, words
+from serving.shop import look, reasons, told
 
 WEB = Path(__file__).parent / "web"
 FILES = {
@@ -40,8 +40,8 @@ _templates = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals.update(look=look.look_of, label=look.label_of, channels=words.CHANNELS)
-_templates.filters.update(moment=words.moment_of, day=words.day_of, money=lambda amount: f"{amount:,.2f}")
+_templates.globals.update(look=look.look_of, label=look.label_of, channels=told.CHANNELS)
+_templates.filters.update(moment=reasons.moment_of, day=reasons.day_of, money=lambda amount: f"{amount:,.2f}")
 
 
 def page(template: str, values: Mapping[str, Any], status: int = 200) -> Response:
