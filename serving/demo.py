@@ -86,12 +86,13 @@ def is_free(port: int) -> bool:
 
 
 def welcome(port: int, customer_id: str, settings: Settings) -> str:
-    """The address, and a question to paste."""
+    """A question to paste, and last the address of the shop."""
     key = "" if settings.is_open else " -u YOUR_SERVER_KEY:"
     body = f'{{"customer_id": "{customer_id}", "channel": "web", "placement": "home", "explain": true}}'
     return (
         f"\nOnestory answers on http://{HOST}:{port} (Ctrl-C ends it). Ask it:\n\n"
-        f"  curl -s{key} http://{HOST}:{port}/decide -H 'Content-Type: application/json' -d '{body}'\n"
+        f"  curl -s{key} http://{HOST}:{port}/decide -H 'Content-Type: application/json' -d '{body}'\n\n"
+        f"Or look: the demo shop, and what is held back in it and why, is at http://{HOST}:{port}/shop\n"
     )
 
 

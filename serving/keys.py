@@ -15,8 +15,10 @@ from serving.problems import Problem
 from serving.settings import Settings
 
 WRITE, SERVER = "write", "server"
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/livez", "/widget.js", "/shop"})
-OPEN_BELOW = ("/shop/", "/v1/projects/")
+OPEN_PATHS = frozenset(
+    {"/healthz", "/readyz", "/livez", "/widget.js", "/shop", "/shop/", "/shop/search", "/shop/labels"}
+)
+OPEN_BELOW = ("/shop/p/", "/shop/static/", "/v1/projects/")
 WRITE_PATHS = frozenset({"/decide", "/respond"})
 
 

@@ -62,6 +62,7 @@ from serving.ports import DecisionEngine
 from serving.problems import Problem, problem_of
 from serving.schemas import EXPECTED, DecideBatchRequest, DecideRequest, RespondRequest
 from serving.settings import Settings
+from serving.shop.pages import Shop
 
 LARGEST_BATCH = 5 * 1024 * wire.KB
 LONGEST_ANSWER_S = 300
@@ -193,6 +194,7 @@ def service(
             *http_customers.routes(),
             *http_web.routes(),
             *http_records.routes(description),
+            *Shop(keys, next(iter(settings.write_keys), None)).routes(),
         ]
     )
     made.mount_asgi_app(mounted)

@@ -90,3 +90,4 @@ def test_the_demo_shows_a_question_without_any_key() -> None:
     shown = welcome(3001, "2375", Settings(server_keys=("hush",)))
     assert "-u YOUR_SERVER_KEY: http://127.0.0.1:3001/decide" in shown
     assert "hush" not in shown
+    assert shown.rstrip().endswith("http://127.0.0.1:3001/shop")

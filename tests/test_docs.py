@@ -51,7 +51,7 @@ from serving.keys import needed
 from serving.story_answers import Story
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGES = ("http", "integrate", "clients", "events", "identity", "files", "commands", "features", "suppression")
+PAGES = ("http", "shop", "integrate", "clients", "events", "identity", "files", "commands", "features", "suppression")
 ROOMS = ("features", "training", "serving")
 LONGEST_LINE = 140
 RECEIVED = 1_800_000_000.0
