@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [SUBJECT …]`: every subject's table, each a room of its own. Needs `make demo` before.
+"""`python -m benchmarks [--quick] [SUBJECT …]`: every subject's table. Needs `make demo` before.
 
 Nothing is changed in the workspace: the service decides over a copy of it. Figures are medians of rounds in which all
 that is compared takes turns, so that the machine's other work is on all sides; noise is the spread of the rounds.

@@ -1,4 +1,4 @@
-"""What a good tutorial builds of the same parts, for `bentoml serve`: Feast's front door, pandas, scikit-learn's wrapper.
+"""What a good tutorial builds of the same parts, for `bentoml serve`: Feast's front door, pandas, scikit-learn.
 
 BentoML's default settings, `get_online_features(…).to_df()` for the customer, the products and what the customer
 bought of them, rules as masks over a frame, `predict_proba`, the best offers in the shape of our answer. It knows

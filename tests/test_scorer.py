@@ -145,14 +145,17 @@ def test_trees_score_the_bits_of_lightgbm(name: str, booster: lightgbm.Booster) 
 
 
 @pytest.mark.parametrize(
-    "settings", [{"zero_as_missing": True}, {"categorical_feature": [0]}, {"num_leaves": 80}, {"objective": "rmse"}]
+    ("settings", "by_category"),
+    [({"zero_as_missing": True}, []), ({}, [0]), ({"num_leaves": 80}, []), ({"objective": "rmse"}, [])],
 )
-def test_what_is_not_told_of_trees_is_scored_by_lightgbm_itself(settings: dict[str, Any]) -> None:
+def test_what_is_not_told_of_trees_is_scored_by_lightgbm_itself(
+    settings: dict[str, Any], by_category: list[int]
+) -> None:
     random = np.random.default_rng(2)
     known = random.integers(0, 9, size=(2_000, 3)).astype(float)
     label = (known.sum(axis=1) + random.normal(size=2_000) > 12).astype(float)
     given = {"objective": "binary", "min_data_in_leaf": 2, "verbose": -1, "num_threads": 1, **settings}
-    booster = lightgbm.train(given, lightgbm.Dataset(known, label), 20)
+    booster = lightgbm.train(given, lightgbm.Dataset(known, label, categorical_feature=by_category), 20)
     assert trees._read(booster.model_to_string()) is None
     score = trees.opened(booster.model_to_string())
     assert score(known[:20]).tobytes() == booster.predict(known[:20], num_threads=1).tobytes()
