@@ -121,7 +121,8 @@ class _Linear:
         total = np.empty((len(columns) + 1, len(rows)))
         total[0] = self._intercept
         total[1:] = columns
-        return np.add.accumulate(total, axis=0)[-1]
+        summed: Floats = np.add.accumulate(total, axis=0)[-1]
+        return summed
 
 
 def sigmoid(log_odds: Floats) -> Floats:

@@ -62,12 +62,12 @@ def _read(text: str) -> tuple[list[Tree], float] | None:
         return None
     if "average_output" in head:
         return None
-    trees = []
+    trees: list[Tree] = []
     for part in parts:
         lines = dict(line.partition("=")[::2] for line in part.splitlines())
         if lines.get("num_cat") != "0" or lines.get("is_linear", "0") != "0":
             return None
-        tree = {
+        tree: Tree = {
             name: [int(each) if name in _INTEGERS else float(each) for each in lines.get(name, "").split()]
             for name in ("leaf_value", "threshold", *_INTEGERS)
         }
@@ -94,7 +94,7 @@ class _Quick:
         self._thresholds = {column: sorted({at for at, *_ in found}) for column, found in sorted(splits.items())}
         self._arrays = {column: np.array(found) for column, found in self._thresholds.items()}
         self._base: dict[int, int] = {}
-        rows = []
+        rows: list[NDArray[Any]] = []
         for column, thresholds in self._thresholds.items():
             self._base[column] = len(rows)
             rows += self._rows(thresholds, splits[column], len(trees))
@@ -190,9 +190,10 @@ _OF_BYTE = np.array([0, *((byte & -byte).bit_length() - 1 for byte in range(1, 2
 def _first(left: NDArray[Any]) -> NDArray[np.int64]:
     """The lowest bit that is set: the first leaf left over."""
     if left.dtype == np.uint8:
-        return _OF_BYTE[left]
+        return _OF_BYTE.take(left)
     lowest = left & (~left + left.dtype.type(1))
-    return np.frexp(lowest.astype(np.float64))[1].astype(np.int64) - 1
+    exponents: NDArray[np.int64] = np.frexp(lowest.astype(np.float64))[1].astype(np.int64)
+    return exponents - 1
 
 
 def _sigmoid(total: float) -> float:

@@ -24,7 +24,7 @@ from serving.rules.consent import allowed
 from serving.scoring import Models
 from serving.screen import Screened, screen
 from serving.treatments import treatment_of
-from serving.worth import CONTEXT, WORTH, context_of, worth_of
+from serving.worth import context_of, worth_of
 
 ENGINE_VERSION = "2"
 """Rises when the same facts and policy may give another answer; replay compares bytes within one version."""
@@ -145,9 +145,9 @@ def _shown(position: int, scored: Scored, probability: float, decision: Decision
         "propensity": scored.propensity,
         "uplift": None,
         "value": scored.worth.value,
-        "worth": {name: getattr(scored.worth, name) for name in WORTH},
+        "worth": scored.worth._asdict(),
         "context_weight": scored.context.weight,
-        "context": {name: getattr(scored.context, name) for name in CONTEXT},
+        "context": scored.context._asdict(),
         "lever": offer.lever,
         "selection_probability": probability,
         "valid_until": moment(offer.valid_until),
