@@ -27,8 +27,8 @@ SERVED = {
     "naive": "benchmarks.naive:Naive",
     "ours": "serving.service:NextBestAction",
 }
-CALLS = {"bare": 300, "empty": 300, "naive": 20, "ours": 300}
-ROUNDS, QUICK_ROUNDS = 5, 2
+CALLS = {"bare": 200, "empty": 200, "naive": 12, "ours": 200}
+ROUNDS, QUICK_ROUNDS = 5, 3
 CANDIDATES, QUICK_CANDIDATES = (20, 100, 300), (20,)
 CLIENTS, WRITES_A_SECOND = 16, 200.0
 

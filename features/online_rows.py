@@ -7,8 +7,28 @@ statement sees one state of the file, so rows of several views belong together. 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+from features.database import BUSY_MS
+
+
+def tune(connections: Iterable[sqlite3.Connection]) -> None:
+    """Readers beside a writer in other processes, and a commit without waiting for the disk.
+
+    What a crash could lose is brought level from our own database at the next start.
+    """
+    for connection in connections:
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_MS}", "secure_delete=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+
+def delete(connection: sqlite3.Connection, tables: Sequence[str], keys: Sequence[tuple[bytes]]) -> int:
+    """Take the rows of these keys out of the tables; how many values that were."""
+    with connection:
+        return sum(
+            connection.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', keys).rowcount for table in tables
+        )
 
 
 class SqliteRows:

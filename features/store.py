@@ -16,7 +16,6 @@ PostgreSQL it would put back the state of the last build: never needed here, men
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features import database, moments, offline, profiles
+from features import database, moments, offline, online_rows, profiles
 from features.light_feast import light_feast
 from features.online_rows import SqliteRows
 from features.profiles import Profile
@@ -80,10 +79,10 @@ class ProfileStore:
         self._writer = get_online_store_from_config(self._config.online_store)
         self._rows: SqliteRows | None = None
         self._reading, self._writing = threading.Lock(), threading.Lock()
-        for store in (self._reader, self._writer):
-            _tune(store, self._config)
         if self._config.online_store.type == "sqlite":
-            self._rows = SqliteRows(self._reader._get_conn(self._config), self._tables(), Value.FromString)
+            connections = [store._get_conn(self._config) for store in (self._reader, self._writer)]
+            online_rows.tune(connections)
+            self._rows = SqliteRows(connections[0], self._tables(), Value.FromString)
         if not self._applied_here():
             self.apply()
 
@@ -193,14 +192,8 @@ class ProfileStore:
                 f"the online store `{self._config.online_store.type}` cannot be told to forget; expected `sqlite`"
             )
         keys = [(self._coded(self._customer_key(each)),) for each in customer_ids]
-        count = 0
         with self._writing:
-            connection: sqlite3.Connection = self._writer._get_conn(self._config)
-            with connection:
-                for table in self._tables():
-                    statement = f'DELETE FROM "{table}" WHERE entity_key = ?'
-                    count += connection.executemany(statement, keys).rowcount
-        return count
+            return online_rows.delete(self._writer._get_conn(self._config), self._tables(), keys)
 
     def without_leftovers(self) -> bool:
         """Whether what was deleted is gone from the online store's files, too."""
@@ -298,18 +291,6 @@ class ProfileStore:
         for view in self._views[:-1]:
             if view.online:
                 self.feast.registry.apply_materialization(view, self.feast.project, now, now)
-
-
-def _tune(store: Any, config: Any) -> None:
-    """SQLite only: readers beside a writer in other processes, and a commit without waiting for the disk.
-
-    What a crash could lose is brought level from our own database at the next start.
-    """
-    if config.online_store.type != "sqlite":
-        return
-    connection: sqlite3.Connection = store._get_conn(config)
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={database.BUSY_MS}", "secure_delete=ON"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 @contextmanager

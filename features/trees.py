@@ -93,11 +93,14 @@ class _Quick:
         self._starts = np.arange(len(trees)) * most
         self._thresholds = {column: sorted({at for at, *_ in found}) for column, found in sorted(splits.items())}
         self._arrays = {column: np.array(found) for column, found in self._thresholds.items()}
+        self._ordered = {column: np.append(found, (np.inf, np.nan)) for column, found in self._arrays.items()}
         self._base: dict[int, int] = {}
         rows: list[NDArray[Any]] = []
         for column, thresholds in self._thresholds.items():
             self._base[column] = len(rows)
             rows += self._rows(thresholds, splits[column], len(trees))
+        self._bases = np.zeros(max(self._base, default=0) + 1, np.int64)
+        self._bases[list(self._base)] = list(self._base.values())
         self._table = np.array(rows, self._kind).reshape(len(rows), len(trees))
 
     def _walk(self, number: int, tree: Tree, splits: dict[int, list[tuple[float, int, int, bool]]]) -> None:
@@ -151,17 +154,20 @@ class _Quick:
                 others.append(column)
         left = np.bitwise_and.reduce(self._table.take(once, axis=0), axis=0)[None, :]
         if others:
-            left = np.repeat(left, len(rows), axis=0)
-            for column in others:
-                left &= self._table.take(self._base[column] + self._places(column, rows[:, column]), axis=0)
+            struck = self._table.take(self._places(others, rows), axis=0)
+            left = np.bitwise_and(np.bitwise_and.reduce(struck, axis=0), left)
         reached = self._leaves.take(_first(left) + self._starts)
         totals = np.add.accumulate(reached, axis=1)[:, -1].tolist()
         scores = [_sigmoid(self._factor * total) for total in totals]
         return np.array(scores * len(rows) if len(scores) < len(rows) else scores)
 
-    def _places(self, column: int, values: Floats) -> NDArray[np.int64]:
-        places = np.searchsorted(self._arrays[column], values)
-        places[np.isnan(values)] = len(self._arrays[column]) + 1
+    def _places(self, columns: Sequence[int], rows: Floats) -> NDArray[np.int64]:
+        """The rows of the table for each of these columns and each row; no number sorts last, where its place is."""
+        values = rows.T.take(columns, axis=0)
+        places = np.empty(values.shape, np.int64)
+        for number, column in enumerate(columns):
+            places[number] = self._ordered[column].searchsorted(values[number])
+        places += self._bases[columns, None]
         return places
 
     def rows_to_try(self, columns: int) -> Floats:

@@ -103,11 +103,11 @@ def _fallback(facts: Facts, policy: Policy, ranking: Ranking, profiled: bool) ->
 # ------------------------------------------------------------------------------------------- answer
 
 
-def answer(decision: Decision) -> dict[str, Any]:
-    """The decision as the contract's JSON, with its whole trace."""
+def answer(decision: Decision, decision_id: str | None = None) -> dict[str, Any]:
+    """The decision as the contract's JSON, with its whole trace; by that id, where its facts have none yet."""
     facts, policy = decision.facts, decision.policy
     return {
-        "decision_id": facts.decision_id,
+        "decision_id": facts.decision_id if decision_id is None else decision_id,
         "customer_id": facts.customer_id,
         "channel": facts.channel,
         "placement": facts.placement,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from features.identity import Resolver
@@ -91,8 +90,7 @@ class Desk:
             content = {"state": seen.profile.state, "items": seen.profile.items}
             profile = (facts.customer_id or "", seen.seq, content)
         with self.log.slot(facts.now, profile) as slot:
-            facts = replace(facts, decision_id=slot.decision_id)
-            decided = answer(replace(decision, facts=facts))
+            decided = answer(decision, slot.decision_id)
             slot.write(
                 {
                     "decision_id": slot.decision_id,
