@@ -140,7 +140,7 @@ class ProfileStore:
         for customer_id, state, items in zip(customer_ids, states, lists, strict=True):
             if not state and not items:
                 continue
-            if not state or not items or state["seq"].int64_val != items["items_seq"].int64_val:
+            if not (state and items) or state["seq"].int64_val != items["items_seq"].int64_val:
                 torn.append(customer_id)
                 continue
             try:
@@ -182,8 +182,7 @@ class ProfileStore:
 
     def _coded(self, key: Any) -> bytes:
         """The key as Feast's online stores write it."""
-        coded: bytes = self._key_bytes(key, self._config.entity_key_serialization_version)
-        return coded
+        return bytes(self._key_bytes(key, self._config.entity_key_serialization_version))
 
     def forget(self, customer_ids: Iterable[str]) -> int:
         """Take the customers' rows out of the online store; how many values that were. The caller holds their locks."""
