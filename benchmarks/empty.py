@@ -19,6 +19,6 @@ ANSWER = orjson.dumps({"decision_id": "", "customer_id": "", "offers": []})
     tracing={"excluded_urls": ".*"},
 )
 class Empty:
-    @bentoml.api(input_spec=DecideRequest, output_spec=Decision)
+    @bentoml.api(output_spec=Decision)
     async def decide(self, request: DecideRequest, /) -> Response:
         return Response(ANSWER, media_type="application/json")

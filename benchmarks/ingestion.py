@@ -23,7 +23,7 @@ from features import database
 from features.catalog import load_catalog
 from features.intake import Intake
 from features.store import ProfileStore
-from features.workspace import PROJECT, open_workspace
+from features.workspace import PROJECT, Workspace, open_workspace
 
 CUSTOMERS, ROUNDS, ALONE, TOGETHER = 500, 5, 60, 100
 
@@ -46,14 +46,14 @@ def orders(count: int, began: float, first: int) -> list[dict[str, Any]]:
     ]
 
 
-def main() -> None:
+def main(workspace: Workspace, console: Console, quick: bool) -> None:
     """Print the table: rows a second, one by one and in batches, in interleaved rounds."""
     rates: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder, _feast() as push:
         intake = _intake(Path(folder))
         began, first = time.time() - 86_400.0, 0
-        for number in range(ROUNDS + 1):
-            Console(stderr=True).print(f"ingestion: round {number} of {ROUNDS}" if number else "ingestion: warming up")
+        rounds = 2 if quick else ROUNDS
+        for number in range(rounds + 1):
             for name, measured in {
                 "Feast push of 80 features, one by one": push("features", ALONE, 1),
                 "Feast push of 80 features, 100 rows": push("features", 5 * TOGETHER, TOGETHER),
@@ -65,7 +65,7 @@ def main() -> None:
                 if number:
                     rates.setdefault(name, []).append(measured)
             first += 5 * ALONE + 20 * TOGETHER
-    _print(rates)
+    console.print(_table(rates))
 
 
 def rate(take: Callable[[Sequence[dict[str, Any]]], object], events: Sequence[dict[str, Any]], size: int) -> float:
@@ -98,8 +98,8 @@ def _feast() -> Iterator[Callable[[str, int, int], float]]:
         asks.close()
 
 
-def _print(rates: dict[str, list[float]]) -> None:
-    table = Table(title=f"ingestion, durable and visible, {ROUNDS} rounds, one process")
+def _table(rates: dict[str, list[float]]) -> Table:
+    table = Table(title="ingestion, durable and visible, one process")
     for heading in ("way in", "events a second", "× 80 features", "× 5 fields", "noise ±%"):
         table.add_column(heading, justify="right" if heading != "way in" else "left")
     middle = {name: sorted(each)[len(each) // 2] for name, each in rates.items()}
@@ -109,8 +109,4 @@ def _print(rates: dict[str, list[float]]) -> None:
         table.add_row(
             name, f"{middle[name]:,.0f}", *(f"{middle[name] / floor:.1f}" for floor in floors), f"{noise:.0f}"
         )
-    Console().print(table)
-
-
-if __name__ == "__main__":
-    main()
+    return table

@@ -34,8 +34,8 @@ CANDIDATES = (20, 200)
 class Untraced(Desk):
     """A desk that keeps no reasons."""
 
-    def answered(self, decision: Decision) -> dict[str, Any]:
-        return {**shown(decision), "suppressed": [], "passed_over": []}
+    def answered(self, decision: Decision, decision_id: str) -> dict[str, Any]:
+        return {**shown(decision, decision_id), "suppressed": [], "passed_over": []}
 
 
 def main(workspace: Workspace, console: Console, quick: bool) -> None:

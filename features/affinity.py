@@ -12,9 +12,9 @@ runs over the customer's entries in the order of their ids.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import repeat
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -157,14 +157,15 @@ class Affinity:
     def _days_since(self, latest: Floats) -> Floats:
         return np.where(latest > 0.0, np.maximum(self._as_of - latest, 0.0) / DAY_S, np.nan)
 
-    def best_products(self, offer: Offer) -> Iterator[str]:
+    def best_products(self, offer: Offer) -> Iterable[str]:
         """The offer's products: those bought before by decayed trips, then the others as the offer lists them."""
         row = self._index.row[offer.offer_id]
-        own = [product_id for _, product_id in sorted(self._own.get(row, ()))] if self.known else []
-        yield from own
-        for product_id in self._index.listed[row]:
-            if product_id not in own:
-                yield product_id
+        listed = self._index.listed[row]
+        bought = self._own.get(row) if self.known else None
+        if bought is None:
+            return listed
+        own = dict.fromkeys(product_id for _, product_id in sorted(bought))
+        return chain(own, (product_id for product_id in listed if product_id not in own))
 
     @cached_property
     def _own(self) -> dict[int, list[tuple[float, str]]]:
@@ -186,7 +187,7 @@ def affinities(profile: Profile | None, catalog: Catalog, as_of: float, offers: 
     return Affinity(profile, index_of(catalog), as_of).matrix(offers)
 
 
-def best_products(profile: Profile | None, catalog: Catalog, offer: Offer, as_of: float) -> Iterator[str]:
+def best_products(profile: Profile | None, catalog: Catalog, offer: Offer, as_of: float) -> Iterable[str]:
     """The offer's products in order of affinity. For many offers of one customer make one `Affinity`."""
     return Affinity(profile, index_of(catalog), as_of).best_products(offer)
 

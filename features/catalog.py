@@ -65,6 +65,9 @@ class Catalog:
             "_over": over,
             "_shops": tuple(each for each in self.locations.values() if each.kind == "shop"),
             "_near": {},
+            "_foreign": {},
+            "_having": {},
+            "valid": _valid(self.offers.values()),
             "budgeted": tuple(sorted(offer.offer_id for offer in self.offers.values() if offer.budget)),
             "_about": {product_id: tuple(sorted(ids)) for product_id, ids in about.items()},
         }
@@ -78,12 +81,37 @@ class Catalog:
     _about: Mapping[str, tuple[str, ...]] = field(init=False, repr=False)
     budgeted: tuple[str, ...] = field(init=False, repr=False)
     """The ids of the offers with a budget."""
+    valid: tuple[float, float] = field(init=False, repr=False)
+    """From when until when all offers are: from the last to begin to the first to end."""
+    _foreign: dict[tuple[str | None, ...], frozenset[str]] = field(init=False, repr=False)
+    _having: dict[str, frozenset[str]] = field(init=False, repr=False)
     _shops: tuple[Location, ...] = field(init=False, repr=False)
     _near: dict[str, tuple[tuple[float, str], ...]] = field(init=False, repr=False)
 
     def candidates(self, channel: str, placement: str) -> tuple[Offer, ...]:
         """All offers by id: one that is foreign to the channel or placement is held back by a rule that says so."""
         return self._all
+
+    def foreign_to(self, channel: str, placement: str, market: str | None) -> frozenset[str]:
+        """The ids of the offers that are meant for another channel, placement or market."""
+        here = (channel, placement, market)
+        found = self._foreign.get(here)
+        if found is None:
+            found = self._foreign[here] = frozenset(
+                offer.offer_id
+                for offer in self._all
+                if (offer.channels and channel not in offer.channels)
+                or (offer.placements and placement not in offer.placements)
+                or (offer.markets and market not in offer.markets)
+            )
+        return found
+
+    def having(self, name: str) -> frozenset[str]:
+        """The ids of the offers that have this, such as `eligibility` or `budget`."""
+        found = self._having.get(name)
+        if found is None:
+            found = self._having[name] = frozenset(o.offer_id for o in self._all if getattr(o, name))
+        return found
 
     def offers_of(self, product_id: str) -> tuple[str, ...]:
         """The ids of the offers over this product, by itself or by its category."""
@@ -113,6 +141,11 @@ class Catalog:
     def sizes_of(self, style_id: str) -> tuple[str, ...]:
         """The ids of the products that are sizes of this style."""
         return self._sizes.get(style_id, ())
+
+
+def _valid(offers: Iterable[Offer]) -> tuple[float, float]:
+    times = [(offer.valid_from, offer.valid_until) for offer in offers]
+    return max((each[0] for each in times), default=-math.inf), min((each[1] for each in times), default=math.inf)
 
 
 EARTH_KM = 6371.0

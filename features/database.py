@@ -212,6 +212,20 @@ def watching(engine: sa.Engine) -> sa.Connection:
     return engine.connect().execution_options(isolation_level="AUTOCOMMIT", onestory_begin=None)
 
 
+def again_and_again(connection: sa.Connection, statement: sa.Select[Any] | str) -> Callable[..., Any]:
+    """The first row of the statement for its parameters by name, or None; told to SQLite's driver as it is.
+
+    For a `watching` connection: SQLAlchemy's way costs several times what the read itself does.
+    """
+    if connection.dialect.name != "sqlite":
+        whole = sa.text(statement) if isinstance(statement, str) else statement
+        return lambda **values: connection.execute(whole, values).first()
+    text = statement if isinstance(statement, str) else str(statement.compile(dialect=connection.dialect))
+    names = [] if isinstance(statement, str) else statement.compile(dialect=connection.dialect).positiontup or []
+    driver: Any = connection.connection.driver_connection
+    return lambda **values: driver.execute(text, [values[name] for name in names]).fetchone()
+
+
 def without_leftovers(engine: sa.Engine, table: sa.Table | None = None) -> bool:
     """Whether what was deleted (in `table`) is gone from the files, too. PostgreSQL's VACUUM sees to its own."""
     if engine.dialect.name != "sqlite":

@@ -50,7 +50,8 @@ class Resolver:
     def __init__(self, engine: sa.Engine):
         self._lock = threading.Lock()
         self._reader = database.watching(engine)
-        self._statement = sa.select(_owners.c.customer_id).where(_owners.c.id == sa.bindparam("node"))
+        owner = sa.select(_owners.c.customer_id).where(_owners.c.id == sa.bindparam("node"))
+        self._owner = database.again_and_again(self._reader, owner)
 
     def close(self) -> None:
         self._reader.close()
@@ -59,8 +60,8 @@ class Resolver:
         """The customer of a login or of what an answer called a customer; else of an anonymous id."""
         node = node_of(customer_id) if customer_id else whose(None, anonymous_id) or ""
         with self._lock:
-            found = self._reader.execute(self._statement, {"node": node}).scalar_one_or_none()
-        return found or owned_by(node)
+            row = self._owner(node=node)
+        return row[0] if row is not None else owned_by(node)
 
 
 def give(connection: sa.Connection, node: str, before: str, after: str) -> int:

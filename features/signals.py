@@ -39,6 +39,9 @@ class Signals:
         self._lock = threading.Lock()
         self._reader = database.watching(engine)
         self._version: object = None
+        highest = sa.select(sa.func.max(database.events.c.seq))
+        watched = "PRAGMA data_version" if engine.dialect.name == "sqlite" else highest
+        self._changed = database.again_and_again(self._reader, watched)
         self._seq = -1
         self._stock: dict[str, dict[str, Level]] = {}
         self._feeds: dict[tuple[str, str], float] = {}
@@ -51,7 +54,7 @@ class Signals:
     def refresh(self) -> None:
         """Take in what was committed since the last call, by whomever."""
         with self._lock:
-            version = self._changed()
+            version = self._changed()[0]
             if version == self._version:
                 return
             table = database.stock
@@ -64,12 +67,6 @@ class Signals:
             self._feeds = {(row.signal, row.location_id): row.last_at for row in feeds}
             self._uses.refresh(self._reader)
             self._version = version
-
-    def _changed(self) -> object:
-        if self._engine.dialect.name == "sqlite":
-            return self._reader.exec_driver_sql("PRAGMA data_version").scalar_one()
-        highest = sa.select(sa.func.max(database.events.c.seq))
-        return self._reader.execute(highest).scalar_one_or_none()
 
     def stock_at(self, location_id: str) -> Mapping[str, Level]:
         """The levels known at one location, by product."""

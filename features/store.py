@@ -1,9 +1,10 @@
 """The only reader and writer of Feast: profiles and stock online, features online and as known at any past moment.
 
 The hot path goes through the online store's own `online_read` and `online_write_batch` (0.1 ms a view;
-Feast's front door costs 1.4 and 6 ms). Two rows make a profile, one per view; both carry `seq`, so that
-a read between the two writes is noticed and repeated. Who may write, and that an older state never
-follows a newer one, is the caller's business (`intake`, `build`): it holds the customer's lock.
+Feast's front door costs 1.4 and 6 ms), and on SQLite reads both views at once (`online_rows`). Two rows make a
+profile, one per view; both carry `seq`, so that a read between the two writes is noticed and repeated. Who may
+write, and that an older state never follows a newer one, is the caller's business (`intake`, `build`): it holds the
+customer's lock.
 
 Online rows are stamped with their `seq`, not with a time: 2100-01-01 plus `seq` seconds. Redis drops a write
 that is not newer than what it holds; times repeat and clocks step back, a sequence only rises. It also
@@ -15,7 +16,6 @@ PostgreSQL it would put back the state of the last build: never needed here, men
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,8 +25,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features import database, moments, offline, profiles
+from features import database, moments, offline, online_rows, profiles
 from features.light_feast import light_feast
+from features.online_rows import SqliteRows
 from features.profiles import Profile
 from features.workspace import Workspace
 
@@ -59,6 +60,7 @@ class ProfileStore:
         os.environ.update(workspace.environment())  # feature_store.yaml and definitions.py read ONESTORY_HOME
         with _quiet(), light_feast():
             from feast import FeatureStore
+            from feast.infra.key_encoding_utils import serialize_entity_key
             from feast.infra.online_stores.helpers import get_online_store_from_config
             from feast.protos.feast.types.EntityKey_pb2 import EntityKey
             from feast.protos.feast.types.Value_pb2 import Value
@@ -66,6 +68,7 @@ class ProfileStore:
             from features import definitions
 
         self._workspace, self._key, self._value = workspace, EntityKey, Value
+        self._key_bytes = serialize_entity_key
         workspace.home.mkdir(parents=True, exist_ok=True)
         self.feast = FeatureStore(repo_path=str(REPOSITORY))
         self._objects = definitions.everything(str(workspace.home))
@@ -74,9 +77,12 @@ class ProfileStore:
         # A connection of its own for writing: a reader on the writer's would see half-written rows.
         self._reader = get_online_store_from_config(self._config.online_store)
         self._writer = get_online_store_from_config(self._config.online_store)
+        self._rows: SqliteRows | None = None
         self._reading, self._writing = threading.Lock(), threading.Lock()
-        for store in (self._reader, self._writer):
-            _tune(store, self._config)
+        if self._config.online_store.type == "sqlite":
+            connections = [store._get_conn(self._config) for store in (self._reader, self._writer)]
+            online_rows.tune(connections)
+            self._rows = SqliteRows(connections[0], self._tables(), Value.FromString)
         if not self._applied_here():
             self.apply()
 
@@ -127,15 +133,14 @@ class ProfileStore:
         keys = [self._customer_key(customer_id) for customer_id in customer_ids]
         try:
             with self._reading:
-                states = self._reader.online_read(self._config, self._views.profile, keys, ["state", "seq"])
-                lists = self._reader.online_read(self._config, self._views.last_seen, keys, ["items", "items_seq"])
+                states, lists = self._rows_of(keys)
         except Exception as error:
             raise StoreDown(f"the online store does not answer: {error}") from error
         torn = []
-        for customer_id, (_, state), (_, items) in zip(customer_ids, states, lists, strict=True):
-            if state is None and items is None:
+        for customer_id, state, items in zip(customer_ids, states, lists, strict=True):
+            if not state and not items:
                 continue
-            if state is None or items is None or state["seq"].int64_val != items["items_seq"].int64_val:
+            if not (state and items) or state["seq"].int64_val != items["items_seq"].int64_val:
                 torn.append(customer_id)
                 continue
             try:
@@ -149,6 +154,15 @@ class ProfileStore:
             found[customer_id] = ProfileNow(profile, state["seq"].int64_val)
         return torn
 
+    def _rows_of(self, keys: list[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """What the two views have of each key; nothing where there is no row."""
+        if self._rows is not None:
+            both = [self._rows.read(self._coded(key)) for key in keys]
+            return [row if "seq" in row else {} for row in both], [row if "items_seq" in row else {} for row in both]
+        states = self._reader.online_read(self._config, self._views.profile, keys, ["state", "seq"])
+        lists = self._reader.online_read(self._config, self._views.last_seen, keys, ["items", "items_seq"])
+        return [row or {} for _, row in states], [row or {} for _, row in lists]
+
     def write(self, rows: Iterable[tuple[str, int, float, bytes, bytes]]) -> None:
         """Put `(customer_id, seq, known_at, state, items)` online. The caller holds those customers' locks."""
         states, lists = [], []
@@ -160,25 +174,25 @@ class ProfileStore:
         self._write(self._views.profile, states)
         self._write(self._views.last_seen, lists)
 
+    def _tables(self) -> list[str]:
+        """SQLite's names of the tables of both views."""
+        from feast.infra.online_stores.sqlite import _table_id
+
+        return [_table_id(self._config.project, view) for view in (self._views.profile, self._views.last_seen)]
+
+    def _coded(self, key: Any) -> bytes:
+        """The key as Feast's online stores write it."""
+        return bytes(self._key_bytes(key, self._config.entity_key_serialization_version))
+
     def forget(self, customer_ids: Iterable[str]) -> int:
         """Take the customers' rows out of the online store; how many values that were. The caller holds their locks."""
         if self._config.online_store.type != "sqlite":
             raise StoreDown(
                 f"the online store `{self._config.online_store.type}` cannot be told to forget; expected `sqlite`"
             )
-        from feast.infra.key_encoding_utils import serialize_entity_key
-        from feast.infra.online_stores.sqlite import _table_id
-
-        version = self._config.entity_key_serialization_version
-        keys = [(serialize_entity_key(self._customer_key(each), version),) for each in customer_ids]
-        count = 0
+        keys = [(self._coded(self._customer_key(each)),) for each in customer_ids]
         with self._writing:
-            connection: sqlite3.Connection = self._writer._get_conn(self._config)
-            with connection:
-                for view in (self._views.profile, self._views.last_seen):
-                    statement = f'DELETE FROM "{_table_id(self._config.project, view)}" WHERE entity_key = ?'
-                    count += connection.executemany(statement, keys).rowcount
-        return count
+            return online_rows.delete(self._writer._get_conn(self._config), self._tables(), keys)
 
     def without_leftovers(self) -> bool:
         """Whether what was deleted is gone from the online store's files, too."""
@@ -276,18 +290,6 @@ class ProfileStore:
         for view in self._views[:-1]:
             if view.online:
                 self.feast.registry.apply_materialization(view, self.feast.project, now, now)
-
-
-def _tune(store: Any, config: Any) -> None:
-    """SQLite only: readers beside a writer in other processes, and a commit without waiting for the disk.
-
-    What a crash could lose is brought level from our own database at the next start.
-    """
-    if config.online_store.type != "sqlite":
-        return
-    connection: sqlite3.Connection = store._get_conn(config)
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={database.BUSY_MS}", "secure_delete=ON"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from features.vocabulary import Offer
 from serving.facts import Promised
@@ -20,8 +21,7 @@ from serving.rulebook import Arbitration
 from serving.worth import Context, Worth
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     """An open offer and the factors of its priority. `propensity` is None without a model: then it counts as 1."""
 
     offer: Offer

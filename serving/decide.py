@@ -24,7 +24,7 @@ from serving.rules.consent import allowed
 from serving.scoring import Models
 from serving.screen import Screened, screen
 from serving.treatments import treatment_of
-from serving.worth import CONTEXT, WORTH, context_of, worth_of
+from serving.worth import context_of, worth_of
 
 ENGINE_VERSION = "3"
 """Rises when the same facts and policy may give another answer; replay compares bytes within one version."""
@@ -108,16 +108,16 @@ def _fallback(facts: Facts, policy: Policy, ranking: Ranking, profiled: bool) ->
 # ------------------------------------------------------------------------------------------- answer
 
 
-def answer(decision: Decision) -> dict[str, Any]:
-    """The decision as the contract's JSON, with its whole trace."""
-    return {**shown(decision), **trace(decision)}
+def answer(decision: Decision, decision_id: str | None = None) -> dict[str, Any]:
+    """The decision as the contract's JSON, with its whole trace; by that id, where its facts have none yet."""
+    return {**shown(decision, decision_id), **trace(decision)}
 
 
-def shown(decision: Decision) -> dict[str, Any]:
+def shown(decision: Decision, decision_id: str | None = None) -> dict[str, Any]:
     """What is offered, and under which conditions."""
     facts, policy = decision.facts, decision.policy
     return {
-        "decision_id": facts.decision_id,
+        "decision_id": facts.decision_id if decision_id is None else decision_id,
         "customer_id": facts.customer_id,
         "channel": facts.channel,
         "placement": facts.placement,
@@ -161,9 +161,9 @@ def _shown(position: int, scored: Scored, probability: float, decision: Decision
         "propensity": scored.propensity,
         "uplift": None,
         "value": scored.worth.value,
-        "worth": {name: getattr(scored.worth, name) for name in WORTH},
+        "worth": scored.worth._asdict(),
         "context_weight": scored.context.weight,
-        "context": {name: getattr(scored.context, name) for name in CONTEXT},
+        "context": scored.context._asdict(),
         "lever": offer.lever,
         "selection_probability": probability,
         "valid_until": moment(offer.valid_until),

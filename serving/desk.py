@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from features.identity import Resolver
@@ -90,8 +89,7 @@ class Desk:
             content = {"state": seen.profile.state, "items": seen.profile.items}
             profile = (facts.customer_id or "", seen.seq, content)
         with self.log.slot(facts.now, profile) as slot:
-            facts = replace(facts, decision_id=slot.decision_id)
-            decided = self.answered(replace(decision, facts=facts))
+            decided = self.answered(decision, slot.decision_id)
             slot.write(
                 {
                     "decision_id": slot.decision_id,
@@ -111,9 +109,9 @@ class Desk:
         _count(decided)
         return decided
 
-    def answered(self, decision: Decision) -> dict[str, Any]:
+    def answered(self, decision: Decision, decision_id: str) -> dict[str, Any]:
         """What is told and logged."""
-        return answer(decision)
+        return answer(decision, decision_id)
 
     def _carried(self, ask: Ask, customer_id: str, now: float, within_s: float) -> Carried | None:
         """What this decision goes on with: what the caller names, else what another channel has just shown."""

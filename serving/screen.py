@@ -6,8 +6,9 @@ back: their order never matters, and one more never opens an offer. The rules th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from features.vocabulary import Offer, Product
 from serving import rules
@@ -17,8 +18,7 @@ from serving.rules.stock import set_aside
 Asked = Sequence[Callable[..., Reasons]]
 
 
-@dataclass(frozen=True, slots=True)
-class Screened:
+class Screened(NamedTuple):
     """One candidate after the screen: open with a product to show, or held back with every reason.
 
     `passed_over` are the products of better affinity than the one that is open, each with what holds it back.
@@ -52,22 +52,26 @@ class _Shared:
     """Reasons that offers share: those of the moment, and those of a product for one offer kind."""
 
     def __init__(self, case: Case):
-        self._case = case
+        self._case, self._items = case, case.facts.items
         self._of_offer = rules.asked(case, OFFER)
+        self._suspects = _union(rule.about(case) for rule in self._of_offer)
         self._of_moment = _functions(rules.asked(case, MOMENT))
         self._of_terms = rules.asked(case, TERMS)
         self._of_product = rules.asked(case, PRODUCT)
+        self._terms: dict[bool, Asked] = {}
         self._by_needs: dict[tuple[bool, bool, bool], Asked] = {}
         self._products: dict[tuple[str, str], tuple[Reason, ...]] = {}
         self._moments: dict[tuple[str, bool, bool], tuple[Reason, ...]] = {}
 
     def of_offer(self, offer: Offer) -> tuple[Reason, ...]:
         """What the offer's own rules and those of the moment say."""
-        asked = [rule.holds_back for rule in self._of_offer if rule.needs is None or getattr(offer, rule.needs)]
-        key = (offer.kind, self._case.has_products(offer), offer.eligibility is None)
+        key = (offer.kind, bool(offer.product_ids or offer.category), offer.eligibility is None)
         of_moment = self._moments.get(key)
         if of_moment is None:
             of_moment = self._moments[key] = _applied(self._of_moment, self._case, offer)
+        if self._suspects is not None and offer.offer_id not in self._suspects:
+            return of_moment
+        asked = [rule.holds_back for rule in self._of_offer if rule.needs is None or getattr(offer, rule.needs)]
         return _applied(asked, self._case, offer) + of_moment
 
     def of_product(self, offer: Offer, product_id: str) -> tuple[Reason, ...]:
@@ -81,14 +85,19 @@ class _Shared:
 
     def terms_of(self, offer: Offer) -> Asked:
         """The rules on the offer's terms for a product; mostly there are none to ask."""
-        return [each.holds_back for each in self._of_terms if each.needs is None or getattr(offer, each.needs)]
+        key = offer.earns_by_product
+        found = self._terms.get(key)
+        if found is None:
+            needed = (each for each in self._of_terms if each.needs is None or getattr(offer, each.needs))
+            found = self._terms[key] = _functions(needed)
+        return found
 
     def _asked(self, product: Product) -> Asked:
         """The rules for which there is anything to see: the others would say nothing."""
-        items = self._case.facts.items
+        category, items = product.category, self._items
         key = (
             "p:" + product.product_id in items,
-            product.category is not None and "c:" + product.category in items,
+            category is not None and "c:" + category in items,
             product.parent_id is not None,
         )
         asked = self._by_needs.get(key)
@@ -97,6 +106,16 @@ class _Shared:
             needed = [rule for rule in self._of_product if rule.needs is None or rule.needs in there]
             asked = self._by_needs[key] = _functions(needed)
         return asked
+
+
+def _union(named: Iterable[Collection[str] | None]) -> set[str] | None:
+    """All that are named together; None for any."""
+    found: set[str] = set()
+    for each in named:
+        if each is None:
+            return None
+        found.update(each)
+    return found
 
 
 def _functions(asked: Iterable[Rule]) -> Asked:
@@ -115,12 +134,10 @@ def _screened(case: Case, offer: Offer, shared: _Shared) -> Screened:
             chosen = product_id
             break
         passed_over.append((product_id, held))
-    if case.has_products(offer) and chosen is None and not passed_over:
+    if chosen is None and not passed_over and case.has_products(offer):
         reasons = (*reasons, Reason("stock_unknown", "products", 0, 1))  # a category that has no product
     if not reasons and (chosen is not None or not passed_over):
-        return Screened(
-            offer, chosen, passed_over=tuple(passed_over), set_aside=set_aside(case, chosen) if chosen else None
-        )
+        return Screened(offer, chosen, (), None, tuple(passed_over), set_aside(case, chosen) if chosen else None)
     times = [_latest(reasons)] if reasons else []
     if chosen is None and passed_over:
         per_product = [_latest(held) for _, held in passed_over]

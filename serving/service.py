@@ -16,10 +16,11 @@ Keyword arguments do not work: BentoML knows a flat body as a single positional 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
@@ -63,6 +64,8 @@ from serving.problems import Problem, problem_of
 from serving.schemas import EXPECTED, DecideBatchRequest, DecideRequest, RespondRequest
 from serving.settings import Settings
 from serving.shop.pages import Shop
+from serving.straight import Straight
+from serving.wire import Model
 
 LARGEST_BATCH = 5 * 1024 * wire.KB
 LONGEST_ANSWER_S = 300
@@ -70,27 +73,32 @@ LONGEST_LOCK_S = 3.0
 """So long a call waits for the database's lock; then it is a 503, while the caller still listens."""
 
 
+async def read(model: type[Model], request: Request, limit: int = wire.SMALL_BODY) -> Model | Problem:
+    """The body as a `model`, read and checked by `wire`, or what is wrong with it."""
+    try:
+        checked = wire.checked(model, await wire.body(request, limit), EXPECTED)
+        if isinstance(checked, DecideRequest) and request.scope.get("onestory.caller") == WRITE:
+            if checked.customer_id is not None:
+                raise unauthorised("a write key decides by `anonymous_id` only; expected a server key")
+            checked.asked_by_a_page()
+        return checked
+    except Problem as problem:
+        return problem
+
+
 def flat(model: type[BaseModel], limit: int = wire.SMALL_BODY) -> Any:
-    """BentoML's input for a `model` that is the whole body, read and checked by `wire`.
+    """BentoML's input for a `model` that is the whole body.
 
     BentoML would log a traceback for every bad request and tell it in its own words. So a body that does
     not check comes out as its Problem, and the endpoint answers that.
     """
 
-    async def read(request: Request, _serde: Any) -> BaseModel | Problem:
-        try:
-            checked = wire.checked(model, await wire.body(request, limit), EXPECTED)
-            if isinstance(checked, DecideRequest) and request.scope.get("onestory.caller") == WRITE:
-                if checked.customer_id is not None:
-                    raise unauthorised("a write key decides by `anonymous_id` only; expected a server key")
-                return checked.asked_by_a_page()
-            return checked
-        except Problem as problem:
-            return problem
+    async def from_request(request: Request, _serde: Any) -> BaseModel | Problem:
+        return await read(model, request, limit)
 
     body = cast(Any, create_model(model.__name__, __base__=(bentoml.IODescriptor, model)))
     body.__root_input__ = True
-    body.from_http_request = staticmethod(read)
+    body.from_http_request = staticmethod(from_request)
     return body
 
 
@@ -102,6 +110,10 @@ class Endpoints:
     @bentoml.api(input_spec=flat(DecideRequest), output_spec=Decision)
     async def decide(self, request: DecideRequest | Problem, /) -> Response:
         """The next best offers for one customer, in one channel and placement, now."""
+        return await self.decided(request)
+
+    async def decided(self, request: DecideRequest | Problem) -> Response:
+        """The answer to `/decide`, whichever way the question came."""
         if isinstance(request, Problem):
             return request.response()
         if request.request_id is not None or request.channel in OUTBOUND:  # may have to wait for the database
@@ -167,6 +179,7 @@ def service(
     class NextBestAction(Endpoints):
         def __init__(self) -> None:
             self.engine = mounted.state.engine = open_engine()
+            mounted.state.endpoints = self
 
         @bentoml.on_deployment
         def check_once() -> None:
@@ -182,6 +195,10 @@ def service(
         traffic={"timeout": LONGEST_ANSWER_S},  # 1,000 decisions on a busy machine
         image=BentoImage(),
     )(NextBestAction)
+
+    def straight(request: Request) -> Awaitable[Response] | None:
+        endpoints: Endpoints | None = getattr(mounted.state, "endpoints", None)
+        return None if endpoints is None else _decided(endpoints, request)
 
     def description() -> dict[str, Any]:
         paths = made.openapi_spec.asdict()["paths"]
@@ -199,7 +216,12 @@ def service(
     )
     made.mount_asgi_app(mounted)
     made.add_asgi_middleware(Gate, keys=keys)
+    made.add_asgi_middleware(Straight, path="/decide", answer=straight)
     return made
+
+
+async def _decided(endpoints: Endpoints, request: Request) -> Response:
+    return await endpoints.decided(await read(DecideRequest, request))
 
 
 def _version() -> str:
@@ -216,6 +238,8 @@ def _open_engine() -> DecisionEngine:
     engine = Engine.open(WORKSPACE)
     database.wait_at_most(engine.database, LONGEST_LOCK_S)
     engine.attend(Settings.read().retention_days, time.time)
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: a search through all of it would hold up an answer by half a second
     return engine
 
 

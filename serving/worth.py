@@ -11,7 +11,7 @@ What is done with these numbers is in `arbitration`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from features.profiles import DECAYED_TRIPS, ITEM_HALF_LIFE_DAYS, LAST
 from features.vocabulary import DAY_S, Offer
@@ -19,8 +19,7 @@ from serving.rules.case import Case
 from serving.rules.terms import margin_of
 
 
-@dataclass(frozen=True, slots=True)
-class Worth:
+class Worth(NamedTuple):
     """The parts of the value. `return_risk` is None where no model knows it; it then counts as 0."""
 
     margin: float
@@ -35,8 +34,7 @@ class Worth:
         return kept - self.discount * (1.0 + (self.baseline_propensity or 0.0)) - self.cost
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """The parts of the context weight, which is their sum."""
 
     base: float
@@ -50,8 +48,6 @@ class Context:
 
 
 ORDINARY = Context(1.0)
-WORTH = tuple(each.name for each in fields(Worth))
-CONTEXT = tuple(each.name for each in fields(Context))
 
 
 def worth_of(case: Case, offer: Offer, product_id: str | None, return_risk: float | None) -> Worth:
@@ -82,12 +78,17 @@ def context_of(case: Case, offer: Offer, product_id: str | None, churn: float | 
     weight = case.book.arbitration.context_weights.get(offer.kind)
     if weight is None:
         return ORDINARY
-    return Context(
-        base=weight.base,
-        churn=weight.churn * (churn or 0.0),
-        cart=weight.cart * case.cart_freshness if weight.cart else 0.0,
-        in_view=weight.in_view if weight.in_view and _in_view(case, offer, product_id) else 0.0,
-    )
+    in_view = bool(weight.in_view) and case.facts.product_id is not None and _in_view(case, offer, product_id)
+    key = ("context", offer.kind, in_view, churn)
+    found: Context | None = case.shared.get(key)
+    if found is None:
+        found = case.shared[key] = Context(
+            base=weight.base,
+            churn=weight.churn * (churn or 0.0),
+            cart=weight.cart * case.cart_freshness if weight.cart else 0.0,
+            in_view=weight.in_view if in_view else 0.0,
+        )
+    return found
 
 
 def _in_view(case: Case, offer: Offer, product_id: str | None) -> bool:

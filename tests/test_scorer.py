@@ -7,11 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features import trees
 from features.scorer import Scorer, ScorerProblem, calibrated
 from training.models import fit
 from training.registry import write_portable
@@ -112,3 +114,48 @@ def test_a_folder_that_is_no_model_says_what_is_wrong(tmp_path: Path, content: s
 def test_rows_of_another_width_are_refused() -> None:
     with pytest.raises(ScorerProblem, match="expected 25 columns"):
         model("logistic", 0).predict(np.zeros((2, 3)))
+
+
+def _boosters() -> dict[str, lightgbm.Booster]:
+    random = np.random.default_rng(2)
+    known = random.normal(size=(1_500, 8)).round(1)
+    known[random.random(known.shape) < 0.1] = np.nan
+    label = (np.nan_to_num(known[:, 0] * known[:, 1]) + random.normal(size=1_500) > 0).astype(float)
+    made = {}
+    for leaves in (2, 7, 8, 9, 31, 60):
+        settings = {"objective": "binary", "num_leaves": leaves, "min_data_in_leaf": 5, "verbose": -1, "num_threads": 1}
+        made[f"{leaves} leaves"] = lightgbm.train(settings, lightgbm.Dataset(known, label), 30)
+    no_missing = {**settings, "use_missing": False}
+    made["nothing missing"] = lightgbm.train(no_missing, lightgbm.Dataset(np.nan_to_num(known), label), 30)
+    return made
+
+
+@pytest.mark.parametrize(("name", "booster"), _boosters().items())
+def test_trees_score_the_bits_of_lightgbm(name: str, booster: lightgbm.Booster) -> None:
+    read = trees._read(booster.model_to_string())
+    assert read is not None
+    quick = trees._Quick(*read)
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        asked = np.concatenate([random.normal(size=(30, 8)).round(seed % 3), quick.rows_to_try(8)])
+        asked[random.random(asked.shape) < 0.1] = np.nan
+        asked[:, : seed % 9] = asked[0, : seed % 9]
+        assert quick(asked).tobytes() == booster.predict(asked, num_threads=1).tobytes()
+        assert quick(asked[:1]).tobytes() == booster.predict(asked[:1], num_threads=1).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "by_category"),
+    [({"zero_as_missing": True}, []), ({}, [0]), ({"num_leaves": 80}, []), ({"objective": "rmse"}, [])],
+)
+def test_what_is_not_told_of_trees_is_scored_by_lightgbm_itself(
+    settings: dict[str, Any], by_category: list[int]
+) -> None:
+    random = np.random.default_rng(2)
+    known = random.integers(0, 9, size=(2_000, 3)).astype(float)
+    label = (known.sum(axis=1) + random.normal(size=2_000) > 12).astype(float)
+    given = {"objective": "binary", "min_data_in_leaf": 2, "verbose": -1, "num_threads": 1, **settings}
+    booster = lightgbm.train(given, lightgbm.Dataset(known, label, categorical_feature=by_category), 20)
+    assert trees._read(booster.model_to_string()) is None
+    score = trees.opened(booster.model_to_string())
+    assert score(known[:20]).tobytes() == booster.predict(known[:20], num_threads=1).tobytes()

@@ -66,6 +66,17 @@ def every(world: World, offer: Offer, product_id: str | None = None) -> set[Key]
 @given(worlds())
 @settings(max_examples=150)
 def test_the_screen_agrees_with_a_naive_reference_on_every_reason_and_time(world: World) -> None:
+    agrees(world)
+
+
+@pytest.mark.prove
+@given(worlds())
+@settings(max_examples=10_000)
+def test_ten_thousand_screens_agree_with_a_naive_reference(world: World) -> None:
+    agrees(world)
+
+
+def agrees(world: World) -> None:
     for came in screened(world):
         of_offer = set(reference.of_offer(world, came.offer))
         of_products = {
@@ -125,7 +136,13 @@ def test_rules_that_are_not_asked_would_have_said_nothing(world: World) -> None:
             continue
         assert {key(reason) for reason in came.reasons} == every(world, came.offer)
     for rule in RULES:
-        if not rule.concerns(case):
+        if rule.looks_at == OFFER:
+            about = rule.about(case)
+            for offer in world.catalog.offers.values():
+                needed = rule.needs is None or getattr(offer, rule.needs)
+                if not needed or not rule.concerns(case) or (about is not None and offer.offer_id not in about):
+                    assert list(rule.holds_back(case, offer)) == []
+        elif not rule.concerns(case):
             for offer in world.catalog.offers.values():
                 for product_id in world.catalog.products_of(offer):
                     assert list(rules.applied_to(rule, case, offer, case.product(product_id))) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import get_args
 
+import orjson
 import pytest
 from fakes import Face, FakeEngine
 
@@ -76,3 +77,17 @@ def test_files_are_checked_once_before_any_worker_starts() -> None:
         made = service(FakeEngine, Settings(), lambda: checked.append(True))
     made.inner.check_once()
     assert checked == [True]
+
+
+def test_json_is_answered_as_it_would_be_on_the_long_way() -> None:
+    asked = {"customer_id": "1", "channel": "web", "placement": "home"}
+    bodies = (orjson.dumps(asked), b"{", orjson.dumps({**asked, "channel": "fax"}), orjson.dumps({**asked, "limit": 0}))
+    with Face(FakeEngine()) as face:
+        for body in bodies:
+            short = face.post("/decide", body, headers={"content-type": "application/json; x=y"})
+            long = face.post("/decide", body, headers={"content-type": "text/plain"})
+            assert (short.status_code, short.headers["content-type"]) == (
+                long.status_code,
+                long.headers["content-type"],
+            )
+            assert short.content == long.content

@@ -6,7 +6,7 @@ numbers come from `rulebook.yaml`, and docs/rulebook.md has a line for each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +38,16 @@ def _always(case: Case) -> bool:
     return True
 
 
+def _any(case: Case) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule. It would say nothing, and so is not asked, where `concerns` is false, or what it `needs` is not there.
 
-    `needs` is something of the offer; of PRODUCT rules whether the profile has an entry of the product (`bought`) or
+    Of OFFER rules `about` names the offers that it may say anything of (None: any), and `needs` is something of the
+    offer; of PRODUCT rules whether the profile has an entry of the product (`bought`) or
     its category (`category_bought`), or the product a style (`style`).
     """
 
@@ -52,18 +57,19 @@ class Rule:
     looks_at: str
     needs: str | None = None
     concerns: Callable[[Case], Any] = _always
+    about: Callable[[Case], Collection[str] | None] = _any
 
 
 SILENT = ("signal_stale", "signal_missing")
 RULES: tuple[Rule, ...] = (
-    Rule("offers.validity", offers.validity, ("outside_validity",), OFFER),
-    Rule("offers.channel", offers.channel, ("wrong_channel",), OFFER, "channels"),
-    Rule("offers.placement", offers.placement, ("wrong_placement",), OFFER, "placements"),
-    Rule("offers.market", offers.market, ("wrong_market",), OFFER, "markets"),
-    Rule("offers.eligibility", offers.eligibility, ("not_eligible",), OFFER, "eligibility"),
-    Rule("offers.budget", offers.budget, ("offer_budget_spent",), OFFER, "budget"),
-    Rule("offers.dismissed", offers.dismissed, ("recently_dismissed",), OFFER, None, lambda case: case.dismissed),
-    Rule("offers.redeemed", offers.redeemed, ("already_redeemed",), OFFER, None, lambda case: case.accepted),
+    Rule("offers.validity", offers.validity, ("outside_validity",), OFFER, about=offers.maybe_over),
+    Rule("offers.channel", offers.channel, ("wrong_channel",), OFFER, "channels", about=offers.foreign),
+    Rule("offers.placement", offers.placement, ("wrong_placement",), OFFER, "placements", about=offers.foreign),
+    Rule("offers.market", offers.market, ("wrong_market",), OFFER, "markets", about=offers.foreign),
+    Rule("offers.eligibility", offers.eligibility, ("not_eligible",), OFFER, "eligibility", about=offers.conditional),
+    Rule("offers.budget", offers.budget, ("offer_budget_spent",), OFFER, "budget", about=offers.budgeted),
+    Rule("offers.dismissed", offers.dismissed, ("recently_dismissed",), OFFER, about=lambda case: case.dismissed),
+    Rule("offers.redeemed", offers.redeemed, ("already_redeemed",), OFFER, about=lambda case: case.accepted),
     Rule("signals.channel_of_placement", signals.channel_of_placement, ("wrong_placement",), MOMENT),
     Rule("signals.profile", signals.profile, SILENT, MOMENT),
     Rule("signals.stock", signals.stock, SILENT, MOMENT),
@@ -86,10 +92,10 @@ RULES: tuple[Rule, ...] = (
     Rule("returns.open_return", returns.open_return, ("open_return",), PRODUCT, None, lambda c: c.open_returns),
     Rule("stock.stock", stock.stock, ("out_of_stock", "stock_unknown"), PRODUCT),
     Rule("cart.in_cart", cart.in_cart, ("in_cart",), PRODUCT, None, lambda case: case.in_cart),
-    Rule("terms.below_margin", terms.below_margin, ("below_margin",), OFFER),
+    Rule("terms.below_margin", terms.below_margin, ("below_margin",), OFFER, about=terms.earning_too_little),
     Rule("terms.below_margin_of_product", terms.below_margin_of_product, ("below_margin",), TERMS, "earns_by_product"),
     Rule("limits.contact_limit", limits.contact_limit, ("contact_limit",), MOMENT, None, lambda c: c.outbound),
-    Rule("continuity.terms", continuity.terms, ("terms_conflict",), OFFER, None, lambda c: c.facts.carried),
+    Rule("continuity.terms", continuity.terms, ("terms_conflict",), OFFER, about=continuity.carried),
     Rule("terms.promised", terms.promised, ("terms_conflict",), TERMS, None, lambda case: case.terms),
 )
 """Every rule. Floor and exclusivity are arbitration's business."""

@@ -89,7 +89,8 @@ class Case:
 
     def products_by_affinity(self, offer: Offer) -> Iterable[str]:
         """The offer's products, best first; before them the one that another channel has shown it with."""
-        return carried_first(self.facts.carried, offer, self.affinity.best_products(offer))
+        best, carried = self.affinity.best_products(offer), self.facts.carried
+        return best if carried is None else carried_first(carried, offer, best)
 
     # ------------------------------------------------------------------------------ of the customer, once
 

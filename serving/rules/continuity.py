@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from features.vocabulary import Offer
 from serving.facts import moment
 from serving.rules.case import Case, Reason, Reasons
+
+
+def carried(case: Case) -> Collection[str]:
+    """The ids of the offers carried on."""
+    return [each.offer_id for each in case.facts.carried.offers] if case.facts.carried else ()
 
 
 def terms(case: Case, offer: Offer) -> Reasons:

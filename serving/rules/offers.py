@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from features.eligibility import meets
@@ -10,6 +10,24 @@ from features.motion import met_at
 from features.vocabulary import DAY_S, Offer
 from serving.facts import moment
 from serving.rules.case import Case, Reason, Reasons, within
+
+
+def maybe_over(case: Case) -> Collection[str] | None:
+    """None, for any of them, unless all are valid now."""
+    last_begins, first_ends = case.catalog.valid
+    return () if last_begins <= case.facts.now < first_ends else None
+
+
+def foreign(case: Case) -> Collection[str]:
+    return case.catalog.foreign_to(case.facts.channel, case.facts.placement, case.facts.market)
+
+
+def conditional(case: Case) -> Collection[str]:
+    return case.catalog.having("eligibility")
+
+
+def budgeted(case: Case) -> Collection[str]:
+    return case.catalog.budgeted
 
 
 def validity(case: Case, offer: Offer) -> Reasons:

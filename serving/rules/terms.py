@@ -5,9 +5,26 @@ Terms are what we really know of them: the discount of an offer that a response 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from features.catalog import Catalog
 from features.vocabulary import Offer, Product
 from serving.facts import moment
+from serving.rulebook import Rulebook
 from serving.rules.case import Case, Reason, Reasons, within
+
+_kept: list[tuple[Catalog, Rulebook, frozenset[str]]] = []
+
+
+def earning_too_little(case: Case) -> Collection[str]:
+    """The ids of the offers held back by `below_margin`: of catalog and rulebook alone, and so kept."""
+    for catalog, book, found in _kept:
+        if catalog is case.catalog and book is case.book:
+            return found
+    held = (offer.offer_id for offer in case.catalog.offers.values() if below_margin(case, offer))
+    found = frozenset(held)
+    _kept[:] = [*_kept[-7:], (case.catalog, case.book, found)]
+    return found
 
 
 def below_margin(case: Case, offer: Offer) -> Reasons:

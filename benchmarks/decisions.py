@@ -1,0 +1,167 @@
+"""What `/decide` costs: beside an empty endpoint of the same settings, a bare one, and what a tutorial would build.
+
+Ours has everything on: identity, signals, every rule, the whole trace, the durable log. For each number of candidates
+all four are served at once and called in turns.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import clients, servers, stand
+from features.workspace import PROJECT, Workspace
+
+SERVED = {
+    "bare": "uvicorn benchmarks.bare:app",
+    "empty": "benchmarks.empty:Empty",
+    "naive": "benchmarks.naive:Naive",
+    "ours": "serving.service:NextBestAction",
+}
+CALLS = {"bare": 200, "empty": 200, "naive": 12, "ours": 200}
+ROUNDS, QUICK_ROUNDS = 5, 3
+CANDIDATES, QUICK_CANDIDATES = (20, 100, 300), (20,)
+CLIENTS, WRITES_A_SECOND = 16, 200.0
+
+
+@dataclass
+class Figures:
+    """Of one server: per round the seconds of each call alone, and the answers a second to many clients."""
+
+    alone: list[list[float]] = field(default_factory=list)
+    together: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    """Processor seconds of the server for an answer, whoever asked."""
+
+    @property
+    def p50(self) -> float:
+        return statistics.median(statistics.median(each) for each in self.alone)
+
+    @property
+    def p99(self) -> float:
+        every = sorted(one for each in self.alone for one in each)
+        return every[int(len(every) * 0.99)]
+
+    @property
+    def noise(self) -> float:
+        medians = [statistics.median(each) for each in self.alone]
+        return 50 * (max(medians) - min(medians)) / self.p50
+
+    @property
+    def cpu_ms(self) -> float:
+        return statistics.median(self.cpu) * 1e3
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.together)
+
+
+def main(workspace: Workspace, console: Console, quick: bool) -> None:
+    found: dict[int, dict[str, Figures]] = {}
+    with tempfile.TemporaryDirectory(prefix="onestory-bench-") as folder:
+        copy = stand.copied(workspace, Path(folder) / "home")
+        offers, customers = stand.offers_of(workspace), stand.customers(workspace)
+        for count in QUICK_CANDIDATES if quick else CANDIDATES:
+            stand.put(copy, offers, count)
+            _prepare_naive(copy, customers)
+            found[count] = measured(copy, customers, QUICK_ROUNDS if quick else ROUNDS)
+            console.print(_table(count, found[count]))
+    console.print(_verdicts(found))
+
+
+def measured(workspace: Workspace, customers: Sequence[str], rounds: int) -> dict[str, Figures]:
+    """Every server's figures, in rounds in which they take turns; ours also while events are written."""
+    asks = clients.asks(customers)
+    figures = {name: Figures() for name in [*SERVED, "ours, while events are written"]}
+    with ExitStack() as stack:
+        at_work = {name: stack.enter_context(servers.served(target, workspace)) for name, target in SERVED.items()}
+        ours = at_work["ours"]
+        _feeds_alive(ours.port)
+        for name, server in at_work.items():
+            clients.timed(server.port, asks, min(2 * len(asks), 2 * CALLS[name]))
+        for _ in range(rounds):
+            for name, server in at_work.items():
+                _round(figures[name], server, asks, CALLS[name])
+            with clients.written(ours.port, customers, WRITES_A_SECOND):
+                clients.timed(ours.port, asks, 50)
+                _round(figures["ours, while events are written"], ours, asks, CALLS["ours"])
+    return figures
+
+
+def _round(figures: Figures, server: servers.Server, asks: Sequence[bytes], calls: int) -> None:
+    """So many calls one after the other, then as many by many clients at once."""
+    before = server.cpu_s()
+    figures.alone.append(clients.timed(server.port, asks, calls))
+    figures.together.append(clients.together(server.port, asks, calls, CLIENTS)[0])
+    figures.cpu.append((server.cpu_s() - before) / (2 * calls))
+
+
+def _prepare_naive(workspace: Workspace, customers: Sequence[str]) -> None:
+    made = workspace.home / "naive"
+    if made.exists():
+        made.rename(workspace.home / f"naive-{len(list(workspace.home.glob('naive*')))}")
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.naive_store", *customers]
+    subprocess.run(command, cwd=PROJECT, env=servers.environment_of(workspace), check=True)
+
+
+def _feeds_alive(port: int) -> None:
+    with clients.client(port) as one:
+        for signal in ("stock", "profile"):
+            body = {"userId": "bench", "event": "Feed Alive", "properties": {"signal": signal}}
+            one.call(clients.request("/v1/track", body))
+
+
+def _table(count: int, figures: dict[str, Figures]) -> Table:
+    table = Table(title=f"/decide, {count} candidates, 1 worker")
+    headings = ("endpoint", "p50 ms", "p99 ms", "× empty", "noise ±%", f"{CLIENTS} clients: a second", "× empty")
+    headings += ("CPU ms", "× empty")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading != "endpoint" else "left")
+    floor = figures["empty"]
+    for name, each in figures.items():
+        alone = (f"{each.p50 * 1e3:.2f}", f"{each.p99 * 1e3:.2f}", f"{each.p50 / floor.p50:.2f}", f"{each.noise:.0f}")
+        table.add_row(
+            name,
+            *alone,
+            f"{each.rate:,.0f}",
+            f"{each.rate / floor.rate:.2f}",
+            f"{each.cpu_ms:.2f}",
+            f"{each.cpu_ms / floor.cpu_ms:.2f}",
+        )
+    return table
+
+
+def _verdicts(found: dict[int, dict[str, Figures]]) -> Table:
+    """The targets of the project, each with what came out."""
+    table = Table(title="targets")
+    for heading in ("what", "target", "measured", "met"):
+        table.add_column(heading, justify="left" if heading == "what" else "right")
+
+    def row(what: str, target: str, measured: float, met: bool) -> None:
+        table.add_row(what, target, f"{measured:.2f}", "yes" if met else "no")
+
+    for count, figures in found.items():
+        ours, empty, naive = figures["ours"], figures["empty"], figures["naive"]
+        busy = figures["ours, while events are written"]
+        most = {20: 1.8, 100: 2.2}.get(count)
+        if most is not None:
+            ratio = ours.p50 / empty.p50
+            row(f"p50 against the empty endpoint, {count} candidates", f"≤ {most}", ratio, ratio <= most)
+        if count == min(found):
+            rate, faster = ours.rate / empty.rate, naive.p50 / ours.p50
+            row(f"{CLIENTS} clients, answers a second against empty", "≥ 0.55", rate, rate >= 0.55)
+            row("p50 of the naive service against ours", "≥ 12", faster, faster >= 12)
+            more = ours.rate / naive.rate
+            row(f"{CLIENTS} clients, ours against naive", "≥ 20", more, more >= 20)
+            slower = busy.p50 / ours.p50
+            row(f"p50 with {WRITES_A_SECOND:.0f} events a second against quiet", "≤ 1.3", slower, slower <= 1.3)
+    return table
