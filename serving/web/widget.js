@@ -30,10 +30,10 @@
       .map((key) => key.slice(PREFIX.length)), ...[...memory.keys()].filter((key) => key.startsWith(start))],
   }
   const read = (text) => { try { return JSON.parse(text) } catch { return null } }
-  const unique = () => crypto.randomUUID ? crypto.randomUUID() // needs https, or this machine
+  const unique = () => crypto.randomUUID ? crypto.randomUUID() // on https
     : Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('')
 
-  // Who: the page's own id, that of a Segment client on the page, or one made here.
+  // Who: an id of the page, of a Segment client, or made here.
   function anonymous() {
     const segments = read(disk((it) => it.getItem('ajs_anonymous_id')))
     const known = given.anonymousId || (typeof segments === 'string' && segments) || kept.get('anonymous')
@@ -71,7 +71,7 @@
     return [...groups.values()].flat()
   }
 
-  // As text/plain with the key inside: a simple request, which needs no preflight and which a beacon can make.
+  // As text/plain with the key inside: needs no preflight, and a beacon can send it.
   const body = (batch) => JSON.stringify({
     batch: batch.map((one) => one.message), sentAt: new Date().toISOString(), writeKey: batch[0].to.key || undefined,
   })
@@ -264,7 +264,7 @@
   // ---- what is shown
 
   const keyOf = ({ offer_id, product_id, fulfilment, treatment }) => JSON.stringify([offer_id, product_id, fulfilment, treatment])
-  const CHARACTERS = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: '\u00a0' }
+  const CHARACTERS = { amp: '&', lt: '<', gt: '>', quot: '"', nbsp: '\u00a0' }
   const unescaped = (text) => text.replace(/<\/?[a-z][^<>]*>/gi, '')
     .replace(/&(?:#(\d{1,6})|#x([\da-f]{1,5})|([a-z]+));/gi, (all, decimal, hex, name) =>
       name ? CHARACTERS[name.toLowerCase()] || all : String.fromCodePoint(decimal ? +decimal : parseInt(hex, 16)))
@@ -351,11 +351,14 @@
 
     /** What stays keeps its node, its place and the decision that first showed it; what is new takes the free places. */
     show(decision, offers) {
+      const active = this.getRootNode().activeElement, had = this.list?.contains(active)
+      if (!had && this.contains(active)) { // not from under somebody's hands
+        return this.addEventListener('focusout', () => refresh([this]), { once: true })
+      }
       const fresh = new Map(offers.map((offer) => [keyOf(offer), offer]))
       const places = this.items.map((item) => (fresh.delete(item.key) ? item : null))
       const news = [...fresh].map(([key, offer]) => this.item(key, offer, decision))
       const next = [...places.map((item) => item || news.shift()).filter(Boolean), ...news]
-      const active = this.getRootNode().activeElement, had = this.list?.contains(active)
       for (const item of this.items) if (!next.includes(item)) this.forget(item)
       this.items = next
       if (next.length && !this.list) this.open()
