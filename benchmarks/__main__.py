@@ -7,6 +7,7 @@ that is compared takes turns, so that the machine's other work is on all sides; 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 
@@ -27,6 +28,7 @@ def main() -> int:
     unknown = [each for each in arguments.subjects if each not in SUBJECTS]
     if unknown:
         parser.error(f"unknown subject `{unknown[0]}`; expected some of {', '.join(SUBJECTS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server ends with us
     workspace = open_workspace()
     if not (workspace.home / "online.db").exists():
         print("benchmarks: the workspace has no profiles; run `make demo` first", file=sys.stderr)

@@ -63,7 +63,7 @@ class Naive:
             entity_rows=[{"customer_id": customer_id, "product_id": product_id} for product_id in product_ids],
         ).to_df()
         offers = self.offers.assign(
-            quantity=products["quantity"], price=products["price"], last_bought=bought["last_bought"]
+            quantity=products["quantity"], price=products["price"], last_bought=bought["last_bought"].astype(float)
         )
         is_open = (
             (offers["valid_from"] <= now)
@@ -73,7 +73,7 @@ class Naive:
             & (offers["own_margin"] - offers["discount"] - offers["cost"] >= 0)
         )
         open_ = offers[is_open]
-        frame = customer.drop(columns="customer_id").merge(open_[["price", "discount"]], how="cross")
+        frame = customer.drop(columns="customer_id").astype(float).merge(open_[["price", "discount"]], how="cross")
         open_ = open_.assign(
             propensity=self.model.predict_proba(frame)[:, 1] if len(frame) else [],
             value=open_["own_margin"] - open_["discount"] - open_["cost"],
