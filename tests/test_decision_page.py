@@ -238,7 +238,7 @@ def test_what_is_not_there_has_a_friendly_page_too(face: Face, decision_id: str,
 
 
 def test_it_has_no_barriers_fits_a_phone_and_is_readable_in_the_dark(record: dict[str, Any]) -> None:
-    pages = {"/usual": rendered(record), "/large": rendered(large(record, 150))}
+    pages = {"/usual": rendered(record), "/large": rendered(large(record, 40))}
     missing = http_web._page("no_decision.html", 404, decision_id="x", erased=False)
     pages["/missing"] = bytes(missing.body).decode()
     policy = missing.headers["content-security-policy"]

@@ -400,6 +400,16 @@ def test_what_is_tracked_changes_the_offers_at_once(tab: Any, shop: Shop, servic
     assert (added.channel, added.body) == ("web", {"product_id": "evil", "category": "pictures", "quantity": 1})
 
 
+def test_what_is_refused_is_told_and_not_sent_again(tab: Any, shop: Shop, service: Service) -> None:
+    said: list[str] = []
+    tab.on("console", lambda message: said.append(message.text) if message.type == "warning" else None)
+    opened(tab, shop, service)
+    calls = "[onestory.track('Product Added', {}), onestory.track('Product Viewed', {product_id: 'p'})]"
+    assert tab.evaluate(f"Promise.all({calls})") == [False, True]  # one request, and the good one is taken
+    assert len(said) == 1
+    assert outbox(tab) == 0
+
+
 def test_who_logs_in_is_joined_and_who_comes_after_is_somebody_else(tab: Any, shop: Shop, service: Service) -> None:
     opened(tab, shop, service)
     first = visitor(tab)

@@ -86,21 +86,22 @@
     })
   }
 
-  async function deliver() { // begins in a microtask: what is said at once goes in one request
+  async function deliver() { // in a microtask: what is said at once goes in one request
     clearTimeout(retry)
     for (let todo; (todo = batches()).length;) {
       for (const batch of todo) {
         const text = body(batch), keepalive = text.length < 6e4
         const answer = await post(address(batch), text, { keepalive })
         if (answer.status === 429 || answer.status >= 500) return later(answer)
-        if (!answer.ok) console.warn('onestory: refused', answer.status, await answer.text())
+        const { rejected = batch.map((one) => one.message), ...said } = await answer.json()
+        if (rejected.length) console.warn('onestory: refused', said.detail, rejected)
         failures = 0
         for (const { key, message } of batch) {
           kept.remove(key)
-          waiting.get(message.messageId)?.(answer.ok)
+          waiting.get(message.messageId)?.(!rejected.some(({ messageId }) => messageId === message.messageId))
           waiting.delete(message.messageId)
         }
-        if (answer.ok && batch.some((one) => changes(one.message))) refresh()
+        if (batch.some((one) => changes(one.message))) refresh()
       }
     }
   }
@@ -114,7 +115,7 @@
     retry = setTimeout(flush, asked || Math.min(6e4, 1000 * 2 ** failures++) * (0.5 + Math.random() / 2))
   }
 
-  function beacon() { // the page may be gone in a moment; what was not answered is sent again on the next one
+  function beacon() { // the page may be gone in a moment
     for (const batch of batches()) {
       navigator.sendBeacon(address(batch), new Blob([body(batch)], { type: 'text/plain' }))
     }
@@ -297,8 +298,8 @@
     'grid-template-columns:repeat(auto-fill,minmax(min(100%,13rem),1fr))}' +
     ':where(.onestory-offer){position:relative;display:grid;min-width:0}' +
     ':where([data-onestory=url]){display:flex;flex-direction:column;gap:.35rem;color:inherit;text-decoration:none;' +
-    'border:1px solid #8888;border-radius:.6rem;padding:1rem 2.75rem 1rem 1rem}' +
-    ':where([data-onestory=image_url]){width:100%;aspect-ratio:4/3;object-fit:cover;border-radius:.4rem}' +
+    'border:1px solid #8888;padding:1rem 2.75rem 1rem 1rem}' +
+    ':where([data-onestory=image_url]){width:100%;aspect-ratio:4/3;object-fit:cover}' +
     ':where([data-onestory=dismiss]){position:absolute;top:.35rem;right:.35rem;width:2rem;height:2rem;font:inherit;' +
     'font-size:1.1rem;line-height:1;border:0;border-radius:50%;background:none;color:inherit;cursor:pointer}')
 

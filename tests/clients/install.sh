@@ -1,6 +1,6 @@
 #!/bin/sh
-# What tests/test_clients.py needs beside Python: Node.js and Chromium, Debian's own, and the two JavaScript clients
-# from npm. Does only what is missing, and says so in a line each; where something cannot be had, it says that too
+# What tests of clients and pages need beside Python: Node.js and Chromium, Debian's own, and from npm the two
+# JavaScript clients and axe-core. Does only what is missing, and says so in a line each; where something cannot be had, it says that too
 # and the tests that need it skip by name.
 set -u
 cd "$(dirname "$0")"
