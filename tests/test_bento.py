@@ -57,6 +57,8 @@ def test_it_holds_features_and_serving_and_not_training(built: tuple[Path, str])
         packed = {path.relative_to(source) for path in (source / room).rglob("*.py")}
         assert packed == {path.relative_to(PROJECT) for path in (PROJECT / room).rglob("*.py")}
     assert (source / "features" / ".feastignore").exists()
+    web = {path.relative_to(PROJECT) for path in (PROJECT / "serving").glob("**/web/*")}
+    assert web and web <= {path.relative_to(source) for path in source.rglob("web/*")}
 
 
 def test_the_build_says_which_task_has_no_champion(built: tuple[Path, str]) -> None:
