@@ -69,6 +69,8 @@ from serving.wire import Model
 
 LARGEST_BATCH = 5 * 1024 * wire.KB
 LONGEST_ANSWER_S = 300
+RARELY = (50_000, 20, 50)
+"""When Python looks for cycles: a decision makes a thousand objects and no cycle; by default it is looked over twice."""
 LONGEST_LOCK_S = 3.0
 """So long a call waits for the database's lock; then it is a 503, while the caller still listens."""
 
@@ -240,6 +242,7 @@ def _open_engine() -> DecisionEngine:
     engine.attend(Settings.read().retention_days, time.time)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: a search through all of it would hold up an answer by half a second
+    gc.set_threshold(*RARELY)
     return engine
 
 
