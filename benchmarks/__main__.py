@@ -13,11 +13,11 @@ import time
 
 from rich.console import Console
 
-from benchmarks import decisions, ingestion, trace
+from benchmarks import decisions, ingestion, story, trace
 from benchmarks.machine import machine
 from features.workspace import open_workspace
 
-SUBJECTS = {"decisions": decisions.main, "trace": trace.main, "ingestion": ingestion.main}
+SUBJECTS = {"decisions": decisions.main, "trace": trace.main, "story": story.main, "ingestion": ingestion.main}
 
 
 def main() -> int:

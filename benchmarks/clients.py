@@ -32,6 +32,11 @@ def request(path: str, content: object) -> bytes:
     return head.encode() + b"\r\n" + body
 
 
+def reading(path: str) -> bytes:
+    """A GET as it goes over the wire."""
+    return f"GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode()
+
+
 def asks(customer_ids: Sequence[str], **more: object) -> list[bytes]:
     """Of every customer the question what to show on the website's home page."""
     body = {"channel": "web", "placement": "home", **more}
@@ -77,6 +82,14 @@ def client(port: int) -> Iterator[Client]:
         yield made
     finally:
         made.close()
+
+
+def feeds_alive(port: int) -> None:
+    """So that nothing is held back because nobody spoke."""
+    with client(port) as one:
+        for signal in ("stock", "profile"):
+            body = {"userId": "bench", "event": "Feed Alive", "properties": {"signal": signal}}
+            one.call(request("/v1/track", body))
 
 
 def timed(port: int, wires: Sequence[bytes], calls: int) -> list[float]:

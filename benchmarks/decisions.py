@@ -85,7 +85,7 @@ def measured(workspace: Workspace, customers: Sequence[str], rounds: int) -> dic
     with ExitStack() as stack:
         at_work = {name: stack.enter_context(servers.served(target, workspace)) for name, target in SERVED.items()}
         ours = at_work["ours"]
-        _feeds_alive(ours.port)
+        clients.feeds_alive(ours.port)
         for name, server in at_work.items():
             clients.timed(server.port, asks, min(2 * len(asks), 2 * CALLS[name]))
         for _ in range(rounds):
@@ -111,13 +111,6 @@ def _prepare_naive(workspace: Workspace, customers: Sequence[str]) -> None:
         made.rename(workspace.home / f"naive-{len(list(workspace.home.glob('naive*')))}")
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.naive_store", *customers]
     subprocess.run(command, cwd=PROJECT, env=servers.environment_of(workspace), check=True)
-
-
-def _feeds_alive(port: int) -> None:
-    with clients.client(port) as one:
-        for signal in ("stock", "profile"):
-            body = {"userId": "bench", "event": "Feed Alive", "properties": {"signal": signal}}
-            one.call(clients.request("/v1/track", body))
 
 
 def _table(count: int, figures: dict[str, Figures]) -> Table:

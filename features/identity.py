@@ -32,6 +32,7 @@ __all__ = [
     "learn",
     "links_around",
     "merges_of",
+    "names_and_ids_of",
     "names_of",
     "owners_of",
     "undoing",
@@ -67,7 +68,31 @@ class Merge:
 
 def ids_of(connection: sa.Connection, id_: str) -> list[Id]:
     """Every id of the customer whom `id_` (a login, or `anonymous:<id>`) is; the first one is the customer's name."""
+    return _ids(connection, *_held(connection, id_))
+
+
+def names_of(connection: sa.Connection, id_: str) -> list[str]:
+    """The customer whom `id_` is, and what this customer's other logins and anonymous ids are called by themselves."""
+    return _names(*_held(connection, id_))
+
+
+def names_and_ids_of(connection: sa.Connection, id_: str) -> tuple[list[str], list[Id]]:
+    """Both, of one reading."""
     customer_id, nodes = _held(connection, id_)
+    return _names(customer_id, nodes), _ids(connection, customer_id, nodes)
+
+
+def _held(connection: sa.Connection, id_: str) -> tuple[str, list[str]]:
+    """The customer whom `id_` is, and the ids that are this customer's beside the own one, in their order."""
+    customer_id = owners_of(connection, [node_of(id_)])[node_of(id_)]
+    return customer_id, [row.id for row in connection.execute(OWNED_BY, {"ids": [customer_id]})]
+
+
+def _names(customer_id: str, nodes: list[str]) -> list[str]:
+    return list(dict.fromkeys([customer_id, *map(owned_by, nodes)]))
+
+
+def _ids(connection: sa.Connection, customer_id: str, nodes: list[str]) -> list[Id]:
     graph = Graph(lambda node: links_at(connection, node))
     here = Partition(graph)
     found, shared = [], dict[str, Id]()
@@ -84,18 +109,6 @@ def ids_of(connection: sa.Connection, id_: str) -> list[Id]:
                     pair.other, Id(customer_id, pair.other.partition(":")[2], pair.kind, kind, message_id, at)
                 )
     return found + [shared[node] for node in sorted(shared)]
-
-
-def names_of(connection: sa.Connection, id_: str) -> list[str]:
-    """The customer whom `id_` is, and what this customer's other logins and anonymous ids are called by themselves."""
-    customer_id, nodes = _held(connection, id_)
-    return list(dict.fromkeys([customer_id, *map(owned_by, nodes)]))
-
-
-def _held(connection: sa.Connection, id_: str) -> tuple[str, list[str]]:
-    """The customer whom `id_` is, and the ids that are this customer's beside the own one, in their order."""
-    customer_id = owners_of(connection, [node_of(id_)])[node_of(id_)]
-    return customer_id, [row.id for row in connection.execute(OWNED_BY, {"ids": [customer_id]})]
 
 
 def ids_of_many(connection: sa.Connection, customer_ids: Collection[str]) -> dict[str, list[str]]:

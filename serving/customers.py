@@ -18,7 +18,7 @@ from features.store import ProfileStore, StoreDown
 from features.vocabulary import Event
 from features.workspace import Workspace
 from serving import decision_index
-from serving.decide import Policy
+from serving.draft import Draft
 from serving.erasure import Eraser
 from serving.export import export, held_ids
 from serving.problems import not_now
@@ -30,7 +30,8 @@ MOST_RESPONSES = 10
 LOOKED_THROUGH = 500
 """So many of a customer's latest events are looked through for responses."""
 
-Decide = Callable[[Question, float], Mapping[str, Any]]
+Look = Callable[[Question, float], tuple[Draft, Mapping[str, Any]] | None]
+"""A preview of a customer of whom something is known, with its answer."""
 
 _columns = database.events.c
 _latest = sa.select(_columns.seq).where(_columns.customer_id == sa.bindparam("customer_id"))
@@ -41,34 +42,31 @@ _RESPONDED = sa.select(database.events).where(
 
 
 class Customers:
-    """The customers of one workspace. `decide` makes the preview in a story; `policy` is the one at work."""
+    """The customers of one workspace. `look` makes the preview in a story."""
 
-    def __init__(self, workspace: Workspace, store: ProfileStore, decide: Decide, policy: Callable[[], Policy]):
-        self._workspace, self._store, self._decide, self._policy = workspace, store, decide, policy
+    def __init__(self, workspace: Workspace, store: ProfileStore, look: Look):
+        self._workspace, self._look = workspace, look
         self._eraser = Eraser(workspace, store)
 
     def story(self, customer_id: str, now: float, channel: str, location_id: str | None) -> bytes | None:
         """The story as JSON, with offers for an agent in that channel; None for a customer without any event."""
-        policy = self._policy()
         with database.reading(database.connect(self._workspace)) as connection:
-            ids = identity.names_of(connection, customer_id)
-            known_by = identity.ids_of(connection, customer_id)
+            ids, known_by = identity.names_and_ids_of(connection, customer_id)
             responses = _responses(connection, ids[0])
-        try:
-            seen = self._store.read(ids[0])
-        except StoreDown:
-            raise not_now("the profile store does not answer; try again in a second") from None
-        if seen is None:
+        looked = self._look(Question(ids[0], channel, "agent", location_id=location_id, preview=True), now)
+        if looked is None:
             return None
-        ask = Question(ids[0], channel, "agent", location_id=location_id, preview=True)
+        draft, preview = looked
+        profile, policy, churn = draft.decision.facts.profile, draft.decision.policy, draft.decision.churn
+        assert profile is not None
         known = Known(
             customer_id=ids[0],
             ids=held_ids(known_by),
-            profile=seen.profile,
+            profile=profile,
             responses=responses,
             decisions=list(decision_index.latest(self._workspace.decisions, ids, MOST_DECISIONS)),
-            preview=self._decide(ask, now),
-            churn=policy.models.churn_risk(derive(seen.profile, now)),
+            preview=preview,
+            churn=policy.models.churn_risk(derive(profile, now)) if churn is None else churn,
         )
         return orjson.dumps(story(known, policy.catalog, now))
 

@@ -58,9 +58,9 @@ def latest(folder: Path, customer_ids: Collection[str], most: int) -> Iterator[d
 
 
 def _mine(path: Path, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
-    whole = path.stat().st_size // ENTRY.itemsize
-    entries = np.fromfile(path, ENTRY, whole)
-    return entries[np.isin(entries["whose"], hashes)]
+    content = path.read_bytes()
+    entries = np.frombuffer(content, ENTRY, len(content) // ENTRY.itemsize)
+    return entries[(entries["whose"][:, None] == hashes).any(axis=1)]
 
 
 def _line(log: Path, at: int) -> dict[str, Any]:

@@ -31,11 +31,12 @@ from serving.customers import Customers
 from serving.decide import Policy
 from serving.decision_log import DecisionLog
 from serving.desk import Desk
+from serving.draft import Draft
 from serving.last_decisions import LastDecisions
 from serving.outbound import Outbound
 from serving.packing import pack_past
-from serving.problems import Problem, bad_input
-from serving.question import Ask
+from serving.problems import Problem, bad_input, not_now
+from serving.question import Ask, Question
 from serving.replay import policies
 from serving.responses import accepted_by, responded
 from serving.retention import prune_days, prune_rows
@@ -61,7 +62,7 @@ class Engine:
         self._caretaker: Caretaker | None = None
         self._looked = looks(workspace)
         self._hash = segment.hasher(workspace.secret())
-        self.customers = Customers(workspace, store, self.decision, lambda: self.policy)
+        self.customers = Customers(workspace, store, self.look)
 
     @classmethod
     def open(cls, workspace: Workspace) -> Engine:
@@ -162,6 +163,15 @@ class Engine:
             decided = self.desk.told(self.desk.draft(ask, customer_id, now))
             repeats.remember(connection, ask, customer_id, now, decided["decision_id"])
             return decided
+
+    def look(self, ask: Question, now: float) -> tuple[Draft, Mapping[str, Any]] | None:
+        """A preview, and its answer; None, and nothing logged, for a customer of whom nothing is known."""
+        self.signals.refresh()
+        with self.log.door.inside():
+            draft = self.desk.draft(ask, self.resolver.customer(ask.customer_id), now)
+            if draft.decision.facts.profile_missing:
+                raise not_now("the profile store does not answer; try again in a second")
+            return None if draft.seen is None else (draft, self.desk.told(draft))
 
     def confirm(self, decision_id: str, now: float) -> dict[str, Any]:
         """Whether a prepared outbound decision is still right. Raises Problem where there is nothing to confirm."""

@@ -34,8 +34,7 @@ def export(workspace: Workspace, customer_id: str, now: float) -> Iterator[bytes
     """The pieces of the JSON object; None for somebody of whom nothing is held."""
     engine = database.connect(workspace)
     with database.reading(engine) as connection:
-        ids = identity.names_of(connection, customer_id)
-        known = identity.ids_of(connection, customer_id)
+        ids, known = identity.names_and_ids_of(connection, customer_id)
         merges = identity.merges_of(connection, customer_id)
         requests = [_request(row) for row in _of(connection, database.requests, ids)]
         reservations = [_reservation(row) for row in _of(connection, database.reservations, ids)]

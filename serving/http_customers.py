@@ -43,9 +43,10 @@ async def story(request: Request) -> Response:
     started = time.perf_counter()
     try:
         channel, location_id = _asked(request)
-        told = await _on_thread(
-            request, lambda desk: lambda customer_id, now: desk.story(customer_id, now, channel, location_id)
-        )
+        customer_id = _customer_in(request)
+        told = _desk(request).story(customer_id, time.time(), channel, location_id)  # at once, as a decision is made
+        if told is None:
+            raise unknown(customer_id)
         counters.answered("story", time.perf_counter() - started)
         return Response(told, media_type="application/json")
     except Exception as error:
@@ -86,13 +87,23 @@ def _asked(request: Request) -> tuple[str, str | None]:
 
 async def _on_thread(request: Request, method: Callable[[CustomerDesk], Callable[[str, float], Any]]) -> Any:
     """What the engine's method says of the customer in the path; a 404 where that is nothing."""
-    customer_id = request.path_params["customer_id"]
-    if not 1 <= len(customer_id) <= LONGEST_ID or not customer_id.isprintable():
-        raise bad_input("customer_id", f"is {shown(customer_id)}; expected 1 to {LONGEST_ID} characters")
-    found = await anyio.to_thread.run_sync(method(request.app.state.engine.customers), customer_id, time.time())
+    customer_id = _customer_in(request)
+    found = await anyio.to_thread.run_sync(method(_desk(request)), customer_id, time.time())
     if found is None:
         raise unknown(customer_id)
     return found
+
+
+def _desk(request: Request) -> CustomerDesk:
+    desk: CustomerDesk = request.app.state.engine.customers
+    return desk
+
+
+def _customer_in(request: Request) -> str:
+    customer_id: str = request.path_params["customer_id"]
+    if not 1 <= len(customer_id) <= LONGEST_ID or not customer_id.isprintable():
+        raise bad_input("customer_id", f"is {shown(customer_id)}; expected 1 to {LONGEST_ID} characters")
+    return customer_id
 
 
 def unknown(customer_id: str) -> Problem:

@@ -1,8 +1,8 @@
 """What the HTTP face needs of an engine; `engine.Engine` is it, and the tests' fake another.
 
-`decide` is called on the event loop (with a `request_id`, or outbound, on a thread); `decide_batch`, `respond`,
-`record`, `product_names`, `confirm`, `ingest`, `ready` and what is about one customer on threads, at the same time. An
-engine must bear that. Any may raise a `problems.Problem`.
+`decide` and `story` are called on the event loop (`decide` with a `request_id`, or outbound, on a thread);
+`decide_batch`, `respond`, `record`, `product_names`, `confirm`, `ingest`, `ready`, `export` and `erase` on threads, at
+the same time. An engine must bear that. Any may raise a `problems.Problem`.
 """
 
 from __future__ import annotations
