@@ -33,7 +33,7 @@ def main() -> int:
     if not (workspace.home / "online.db").exists():
         print("benchmarks: the workspace has no profiles; run `make demo` first", file=sys.stderr)
         return 2
-    console = Console()
+    console = Console(width=130)
     console.print(machine(), highlight=False)
     began = time.monotonic()
     for name in arguments.subjects or SUBJECTS:

@@ -28,7 +28,7 @@ SERVED = {
     "ours": "serving.service:NextBestAction",
 }
 CALLS = {"bare": 200, "empty": 200, "naive": 12, "ours": 200}
-ROUNDS, QUICK_ROUNDS = 5, 3
+ROUNDS, QUICK_ROUNDS = 5, 2
 CANDIDATES, QUICK_CANDIDATES = (20, 100, 300), (20,)
 CLIENTS, WRITES_A_SECOND = 16, 200.0
 

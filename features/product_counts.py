@@ -2,7 +2,8 @@
 
 `build` writes the counts of `product_history` for the whole log into one file; serving reads it where a model of
 return risk is at work, beside what the customer's own profile says. Nothing is written where nothing was ever sent
-back: there is no such model either.
+back: there is no such model either. What a single customer alone has bought is left out: it would be about
+somebody, and so few lines say nothing of the product.
 """
 
 from __future__ import annotations
@@ -102,9 +103,15 @@ def write(workspace: Workspace, made_of: bytes, whole: bool = False) -> None:
         rows = connection.execute(
             sa.select(log).where(chosen).order_by(log.c.known_at, log.c.seq).execution_options(yield_per=5_000)
         )
+        first: dict[str, str] = {}
+        shared: set[str] = set()
         for row in rows:
-            history.add(event_of(row), row.customer_id)
-    counted = ProductCounts(history.all, dict(sorted(history.products.items())), history.prices)
+            event = event_of(row)
+            history.add(event, row.customer_id)
+            named = {line["product_id"] for line in event.body.get("products") or []}
+            shared |= {each for each in named if first.setdefault(each, row.customer_id) != row.customer_id}
+    products = {each: counts for each, counts in sorted(history.products.items()) if each in shared}
+    counted = ProductCounts(history.all, products, history.prices)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(orjson.dumps({"made_of": mark, **counted.as_json()}))
     draft.replace(path)

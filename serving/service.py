@@ -70,7 +70,7 @@ from serving.wire import Model
 LARGEST_BATCH = 5 * 1024 * wire.KB
 LONGEST_ANSWER_S = 300
 RARELY = (50_000, 20, 50)
-"""When Python looks for cycles: a decision makes a thousand objects and no cycle."""
+"""When Python looks for cycles: a decision makes a thousand objects and no cycle; by default it looks twice."""
 LONGEST_LOCK_S = 3.0
 """So long a call waits for the database's lock; then it is a 503, while the caller still listens."""
 

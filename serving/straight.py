@@ -2,7 +2,7 @@
 
 The same code answers either way, and the endpoint stays BentoML's for its clients and its description; what is spared
 is an unused context, a choice of codecs and some middleware, which together cost more than half a decision
-(docs/decisions/0016). Anything but a POST of JSON goes on as before.
+(docs/decisions/0020). Anything but a POST of JSON goes on as before.
 """
 
 from __future__ import annotations

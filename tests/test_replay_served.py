@@ -138,7 +138,7 @@ def of_every_kind(of: Held) -> None:
     """What was decided is worth deciding again: every channel, version and common reason is met."""
     versions = {tuple(answer["versions"].values()) for answer in of.told.values()}
     assert len({each[0] for each in versions}) == len(BOOKS)
-    assert {each[2:] for each in versions} == {("1", "1"), ("2", "1")}
+    assert {each[2:] for each in versions} == {("1", "1", None), ("2", "1", None)}
     assert len({answer["channel"] for answer in of.told.values()}) == 7
     codes = Counter(
         reason["code"]
