@@ -59,8 +59,9 @@ def latest(folder: Path, customer_ids: Collection[str], most: int) -> Iterator[d
 
 def _mine(path: Path, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
     content = path.read_bytes()
-    entries = np.frombuffer(content, ENTRY, len(content) // ENTRY.itemsize)
-    return entries[(entries["whose"][:, None] == hashes).any(axis=1)]
+    entries: npt.NDArray[Any] = np.frombuffer(content, ENTRY, len(content) // ENTRY.itemsize)
+    mine: npt.NDArray[np.bool_] = (entries["whose"][:, None] == hashes).any(axis=1)
+    return entries[mine]
 
 
 def _line(log: Path, at: int) -> dict[str, Any]:

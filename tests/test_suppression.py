@@ -84,7 +84,7 @@ def test_the_rows_of_a_night_are_those_that_feast_materialises(tmp_path: Path) -
     published.to_parquet(tmp_path / "raw.parquet")
     truth = RawTruth(tmp_path / "raw.parquet", retail_messages.data_file(STOCK), {}, ["22423"])
     customers = sorted(published["customer_id"].dropna().astype(int).astype(str).unique())
-    nights = [last_night(BEGAN + (10 + number) * DAY_S) + DAY_S for number in range(FEAST_NIGHTS)]
+    nights = [last_night(BEGAN + (13 + number) * DAY_S) + DAY_S for number in range(FEAST_NIGHTS)]
     stand_in, feast = Nightly(truth, ttl_kept=False), Feast(tmp_path)
     for customer_id in customers:
         stand_in.rows(customer_id, nights[0] - DAY_S)
