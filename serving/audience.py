@@ -80,7 +80,8 @@ def decide_audience(
 ) -> Summary:
     """Write the decisions for `customer_ids` to the parquet file `out`; it appears whole or not at all.
 
-    Of several ids of one customer, as `customer_of` knows them, only the first is decided for.
+    Of several ids of one customer, as `customer_of` knows them, and of an id that stands there twice, only the first
+    is decided for.
     """
     summary = Summary()
     named: dict[str, str] = {}
@@ -89,10 +90,11 @@ def decide_audience(
     with pq.ParquetWriter(draft, SCHEMA) as writer:
         rows: list[dict[str, Any]] = []
         for start in range(0, len(customer_ids), CUSTOMERS_AT_ONCE):
-            some = [
-                (ask(customer_id), named.setdefault(customer_of(customer_id), customer_id))
-                for customer_id in customer_ids[start : start + CUSTOMERS_AT_ONCE]
-            ]
+            some: list[tuple[Question, str | None]] = []
+            for customer_id in customer_ids[start : start + CUSTOMERS_AT_ONCE]:
+                whose = customer_of(customer_id)
+                some.append((ask(customer_id), named.get(whose)))
+                named.setdefault(whose, customer_id)
             rows.extend(_rows(decide, some, clock(), summary))
             progress(len(some))
             if len(rows) >= ROWS_AT_ONCE:
@@ -104,10 +106,10 @@ def decide_audience(
 
 
 def _rows(
-    decide: Decide, questions: Sequence[tuple[Question, str]], now: float, summary: Summary
+    decide: Decide, questions: Sequence[tuple[Question, str | None]], now: float, summary: Summary
 ) -> Iterator[dict[str, Any]]:
-    """The rows of each question of `(question, the first id of the same customer)`."""
-    refused = [_refused(question.customer_id, first) for question, first in questions]
+    """The rows of each question of `(question, the id above of the same customer)`."""
+    refused = [_refused(question.customer_id, above) for question, above in questions]
     answers = iter(decide([question for (question, _), no in zip(questions, refused, strict=True) if no is None], now))
     for (question, _), no in zip(questions, refused, strict=True):
         summary.customers += 1
@@ -119,10 +121,10 @@ def _rows(
             yield from _told(question.customer_id, decided, summary)
 
 
-def _refused(customer_id: str, first: str) -> Problem | None:
+def _refused(customer_id: str, above: str | None) -> Problem | None:
     """Why nothing is decided for an id of the file."""
-    if customer_id != first:
-        return bad_input("customer_id", f"is the same customer as {shown(first)} above; expected each once")
+    if above is not None:
+        return bad_input("customer_id", f"is the same customer as {shown(above)} above; expected each once")
     if not customer_id.isprintable() or not 1 <= len(customer_id) <= LONGEST_ID:
         return bad_input("customer_id", f"is {shown(customer_id)}; expected 1 to {LONGEST_ID} characters")
     return None

@@ -248,8 +248,17 @@ def _explained(ask: Ask, decided: Mapping[str, Any]) -> Mapping[str, Any]:
     if not ask.explain:
         decided = {name: value for name, value in decided.items() if name not in ("suppressed", "passed_over")}
     if isinstance(ask, DecideRequest) and ask.discreet:  # a page that may show an id learns no login by it
-        decided = {**decided, "customer_id": f"{ANONYMOUS}{ask.anonymous_id}"}
+        decided = {**decided, "customer_id": f"{ANONYMOUS}{ask.anonymous_id}", **_without_evidence(decided)}
     return decided
+
+
+def _without_evidence(decided: Mapping[str, Any]) -> dict[str, Any]:
+    """The trace, if it is told, without what was seen: the key may be anybody's, and the id guessed."""
+
+    def bare(held: Mapping[str, Any]) -> dict[str, Any]:
+        return {**held, "reasons": [{**each, "observed": None, "evidence": None} for each in held["reasons"]]}
+
+    return {part: [bare(held) for held in decided[part]] for part in ("suppressed", "passed_over") if part in decided}
 
 
 def _of_many(

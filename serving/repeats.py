@@ -1,6 +1,7 @@
 """The same `request_id` again within a day: the same decision, and nothing spent twice.
 
-A question counts as the same by all that it asks for (`content_of`). The row is written in the transaction that makes
+A question counts as the same by all that it asks for (`asked`), also where its customer has become another one's
+since, as by a login. The row is written in the transaction that makes
 the decision count, so two callers at once agree on one decision.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from features import database
+from features import database, identity
 from features.vocabulary import DAY_S
 from serving.decision_log import DecisionLog
 from serving.problems import bad_input
@@ -44,11 +45,15 @@ def answered(
     """The decision that this `request_id` was answered with; None if it is new. Raises Problem for another question."""
     if ask.request_id is None:
         return None
-    mine = (_table.c.customer_id == customer_id) & (_table.c.request_id == ask.request_id)
-    row = connection.execute(sa.select(_table).where(mine)).one_or_none()
-    if row is None or now - row.requested_at >= DAY_S:
+    same = sa.select(_table).where(_table.c.request_id == ask.request_id, now - _table.c.requested_at < DAY_S)
+    rows = connection.execute(same.where(_table.c.customer_id == customer_id)).all()
+    if not rows:  # or asked before a login, or under an id that has proved to be this customer's
+        names = identity.names_of(connection, customer_id)
+        rows = connection.execute(same.where(_table.c.customer_id.in_(names))).all()
+    if not rows:
         return None
-    if row.content != _content(ask):
+    row = next((each for each in rows if each.content == _content(ask)), None)
+    if row is None:
         raise bad_input(
             "request_id", f"`{ask.request_id}` was used for another question within a day; expected a new one"
         )

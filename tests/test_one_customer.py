@@ -86,7 +86,7 @@ def test_an_audience_that_names_one_customer_twice_reaches_them_once(engine: Eng
     out = tmp_path / "out.parquet"
     summary = decide_audience(
         engine.decisions,
-        ["2", "1", "7"],
+        ["2", "1", "7", "7"],
         lambda customer_id: Question(customer_id, **SITE),
         lambda: NOW + 10,
         out,
@@ -94,7 +94,30 @@ def test_an_audience_that_names_one_customer_twice_reaches_them_once(engine: Eng
         engine.resolver.customer,
     )
     rows = pd.read_parquet(out)
-    assert summary.errors == 1
+    assert summary.errors == 2
     assert set(rows[rows["offer_id"].notna()]["customer_id"]) == {"2", "7"}
     error = "customer_id: is the same customer as `2` above; expected each once"
     assert rows[rows["customer_id"] == "1"]["error"].tolist() == [error]
+    assert rows[rows["customer_id"] == "7"]["error"].dropna().tolist() == [error.replace("`2`", "`7`")]
+    assert rows[(rows["customer_id"] == "7") & rows["offer_id"].notna()]["decision_id"].nunique() == 1
+
+
+def test_a_page_is_not_told_what_was_seen_of_whoever_its_id_belongs_to(engine: Engine) -> None:
+    ask = DecideRequest(anonymous_id="a", **SITE, explain=True)
+    ask.asked_by_a_page()
+    answer = orjson.loads(engine.decide(ask, NOW + 10))
+    held = [reason for offer in answer["suppressed"] for reason in offer["reasons"]]
+    assert "recently_purchased" in [reason["code"] for reason in held]
+    assert {(reason["observed"], reason["evidence"]) for reason in held} == {(None, None)}
+    assert b'"m1"' not in orjson.dumps(answer)
+
+
+def test_a_question_asked_again_after_a_login_is_the_same_question(engine: Engine) -> None:
+    ask = DecideRequest(anonymous_id="b", **SITE, request_id="r1")
+    first = orjson.loads(engine.decide(ask, NOW + 10))
+    (receipt,) = engine.ingest(
+        [{"type": "identify", "userId": "9", "anonymousId": "b", "messageId": "m9"}], NOW + 11, None
+    )
+    assert receipt.stored
+    again = orjson.loads(engine.decide(ask, NOW + 12))
+    assert again["decision_id"] == first["decision_id"]

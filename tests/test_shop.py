@@ -23,6 +23,7 @@ from features.workspace import PROJECT, Workspace
 from serving.engine import Engine
 from serving.keys import needed
 from serving.shop import aisles, look, orders, paper, reasons
+from serving.shop.counter import order_of
 from serving.shop.lines import lines
 from serving.shop.pages import Shop
 from serving.shop.window import device_of, fresh, window_of
@@ -531,3 +532,10 @@ def test_every_page_is_on_its_page_of_the_docs_with_its_key() -> None:
     told = dict(re.findall(r"^\| `(/shop[^`]*)` \| (none|server) \|", text, flags=re.MULTILINE))
     real = {re.sub(r":path", "", route.path): needed(route.path) or "none" for route in Shop(None, None).routes()}  # type: ignore[arg-type]
     assert told == real
+
+
+def test_a_cart_is_one_order_in_whichever_window_it_is_bought() -> None:
+    cart = [("lamp", 1, 1.5), ("chair", 2, 2.5)]
+    assert order_of("ann", cart) == order_of("ann", cart[::-1])
+    others = [order_of("bob", cart), order_of("ann", cart[:1]), order_of("ann", [("lamp", 1, 9.5), cart[1]])]
+    assert len({order_of("ann", cart), *others}) == 4

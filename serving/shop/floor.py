@@ -13,7 +13,7 @@ from features.vocabulary import ONLINE, Product
 from serving.problems import not_found, shown
 from serving.shop import orders
 from serving.shop.backroom import Knowledge
-from serving.shop.counter import order_id
+from serving.shop.counter import order_of
 from serving.shop.look import label_of
 from serving.shop.visit import Visit
 from serving.shop.window import device_of
@@ -102,9 +102,11 @@ def basket(visit: Visit) -> dict[str, Any]:
 
 def checkout(visit: Visit) -> dict[str, Any]:
     values = basket(visit)
-    new = order_id()
+    cart = [(row["line"].product_id, row["line"].quantity, row["line"].added_at) for row in values["rows"]]
+    new = order_of(values["known"].customer_id, cart)
     lines = [visit.line(row["product"].product_id, row["line"].quantity) for row in values["rows"]]
-    placed = visit.tell("Order Completed", {"order_id": new, "total": values["total"], "products": lines})
+    bought = {"order_id": new, "total": values["total"], "products": lines}
+    placed = visit.tell("Order Completed", bought, messageId=new)
     leaves = [visit.taken(each["product_id"], ONLINE, each["quantity"], new) for each in lines]
     begun = visit.tell("Checkout Started", {"products": lines})
     return {

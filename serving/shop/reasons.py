@@ -58,7 +58,7 @@ def detail_of(reason: Mapping[str, Any]) -> str:
         verb = "bought" if code == "recently_purchased" else "sent back"
         return f"{scope or 'it'} was {verb} {moment_of(observed)}; not again within {limit}"
     if code == "too_soon_to_replenish" and isinstance(observed, str):
-        return f"bought {moment_of(observed)}, and lasts about {limit}"
+        return f"bought {moment_of(observed)}; usually bought again after {limit}"
     if code == "below_margin":
         return f"would earn {_said(observed)}, at least {_said(limit)} is asked"
     if code == "recently_dismissed":

@@ -152,6 +152,8 @@ def _held(
     events = [REASONS[each][1] for each in sorted(set(codes) & set(REASONS), key=place_of)]
     event = ", ".join(each for each in events if each)
     held.until = f"until {moment_of(held.retry_after)}" if held.retry_after else event or None
+    if whole and held.retry_after and max(filter(None, times)) > held.retry_after:  # another product is free earlier
+        held.until = f"{held.until}, then with another product"
     return held
 
 

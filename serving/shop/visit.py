@@ -79,7 +79,8 @@ class Visit:
     def taken(self, product_id: str, location_id: str, quantity: int, order_id: str) -> dict[str, Any]:
         """A `Stock Reserved` message: what is sold leaves the shelf until it is counted again."""
         level = {"product_id": product_id, "location_id": location_id, "quantity": quantity, "order_id": order_id}
-        return {"type": "track", "event": "Stock Reserved", "properties": level}
+        once = f"{order_id}-{location_id}-{product_id}"
+        return {"type": "track", "event": "Stock Reserved", "properties": level, "messageId": once}
 
     def place(self, location_id: str) -> Location | None:
         return self.catalog.locations.get(location_id)

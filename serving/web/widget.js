@@ -131,6 +131,7 @@
   const context = (options) => ({
     channel: given.channel || 'web', ...(given.locationId && { location_id: given.locationId }), ...options?.context,
   })
+  const once = (options) => options?.messageId && { messageId: options.messageId }
   const who = () => {
     const page = [...elements].map((element) => element.getAttribute('customer-id')).find(Boolean)
     const userId = page || given.customerId || kept.get('user')
@@ -140,15 +141,15 @@
   const api = {
     track(event, properties, options) {
       const [decision_id, at] = read(kept.get('clicked')) || []
-      const came = event === 'Order Completed' && Date.now() - at < DAY_MS && { decision_id } // what it came from
+      const came = event === 'Order Completed' && Date.now() - at < DAY_MS && { decision_id }
       const message = { type: 'track', event, properties: { ...came, ...properties } }
-      return say({ ...message, ...who(), context: context(options) }, target())
+      return say({ ...message, ...who(), ...once(options), context: context(options) }, target())
     },
     identify(userId, traits, options) {
       if (userId && typeof userId === 'object') [userId, traits] = [null, userId]
       if (userId != null) {
         const before = kept.get('user')
-        if (before && before !== String(userId)) api.reset() // somebody else: what comes is not the former's
+        if (before && before !== String(userId)) api.reset() // somebody else
         kept.set('user', String(userId))
       }
       return say({ type: 'identify', traits: traits || {}, ...who(), context: context(options) }, target())
@@ -206,7 +207,7 @@
     try {
       const before = kept.get('joined')
       if (customer && before !== customer) {
-        if (before) api.reset() // somebody else at this browser
+        if (before) api.reset()
         kept.set('joined', customer)
         // A write key decides by an anonymous id alone, so the login that the page knows is joined to it, once.
         const login = { type: 'identify', userId: customer, anonymousId: anonymous(), traits: {}, context: { channel: asked.channel } }

@@ -21,7 +21,7 @@
 
   async function tell(messages) {
     const late = new Promise((_, fail) => setTimeout(() => fail(new Error("no answer yet; it is sent again as soon as the service is back")), LONGEST_MS));
-    const mine = messages.filter(isMine).map(({ event, properties, context }) => onestory.track(event, properties, { context }));
+    const mine = messages.filter(isMine).map(({ event, properties, ...options }) => onestory.track(event, properties, options));
     if ((await Promise.race([Promise.all(mine), late])).includes(false)) throw new Error("the service refused it");
     const others = messages.filter((message) => !isMine(message));
     if (others.length) await Promise.race([post(others), late]);
