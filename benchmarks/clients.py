@@ -121,7 +121,7 @@ class _Caller(asyncio.Protocol):
             self._transport.close()
             return
         self._began = time.perf_counter()
-        self._transport.write(wire)  # type: ignore[attr-defined]
+        self._transport.write(wire)
 
     def data_received(self, data: bytes) -> None:
         self._data += data
@@ -147,7 +147,7 @@ def together(port: int, wires: Sequence[bytes], calls: int, clients: int = 16) -
         done = [loop.create_future() for _ in range(clients)]
         began = time.perf_counter()
         for each in done:
-            await loop.create_connection(lambda each=each: _Caller(left, times, each), HOST, port)  # type: ignore[misc]
+            await loop.create_connection(lambda each=each: _Caller(left, times, each), HOST, port)
         await asyncio.gather(*done)
         return len(times) / (time.perf_counter() - began), times
 

@@ -110,7 +110,7 @@ def sent(workspace: Workspace) -> None:
     messages = [line for line, _ in lines()]
     stored = duplicates = 0
     said: dict[int, str] = {}
-    with Face(Engine.open(workspace)) as face:  # type: ignore[arg-type]
+    with Face(Engine.open(workspace)) as face:
         for start in range(0, MESSAGES, AT_ONCE):
             raw = b'{"batch":[' + b",".join(messages[start : start + AT_ONCE]) + b"]}"
             answer = face.post("/v1/batch", raw)

@@ -231,7 +231,7 @@ def test_a_build_writes_every_profile_online_and_into_our_database(workspace: Wo
     events = [order("ann", NOON, "a"), order("ann", NOON + 60, "b")]
     append(workspace, *events)
     store, told = RememberedStore(), []
-    build.build(workspace, lambda *progress: told.append(progress), store)  # type: ignore[arg-type]
+    build.build(workspace, lambda *progress: told.append(progress), store)
     assert store.rows == {"ann": ("ann", 2, NOON + 60, *packed(events))}
     with database.reading(database.connect(workspace)) as connection:
         row = connection.execute(sa.select(database.profiles)).one()
@@ -253,7 +253,7 @@ def test_what_live_intake_took_in_during_a_build_is_not_put_back(workspace: Work
     def live(what: str, done: int, total: int) -> None:
         intake.one(news, NOON + 60)
 
-    build.build(workspace, live, store)  # type: ignore[arg-type]
+    build.build(workspace, live, store)
     with database.reading(engine) as connection:
         known = EventLog().of_customer(connection, last)
         row = connection.execute(sa.select(database.profiles).where(database.profiles.c.customer_id == last)).one()
@@ -265,14 +265,14 @@ def test_what_live_intake_took_in_during_a_build_is_not_put_back(workspace: Work
 
 def test_a_build_writes_everybody_again_into_an_online_store_that_was_lost(workspace: Workspace) -> None:
     append(workspace, order("ann", NOON, "a"), order("bob", NOON, "a"))
-    build.build(workspace, store=RememberedStore())  # type: ignore[arg-type]
+    build.build(workspace, store=RememberedStore())
     kept, lost = RememberedStore(), RememberedStore()
     kept.rows = {customer: (customer, 0, 0.0, b"", b"") for customer in ("ann", "bob")}
-    assert build.build(workspace, store=kept).customers == 0  # type: ignore[arg-type]
+    assert build.build(workspace, store=kept).customers == 0
     assert kept.rows["ann"][3] == b""
-    build.build(workspace, store=lost)  # type: ignore[arg-type]
+    build.build(workspace, store=lost)
     assert lost.rows.keys() == {"ann", "bob"}
-    assert build.build(workspace, store=kept, whole=True).customers == 2  # type: ignore[arg-type]
+    assert build.build(workspace, store=kept, whole=True).customers == 2
     assert kept.rows == lost.rows
 
 
@@ -310,12 +310,12 @@ def test_a_build_puts_stock_online_that_was_taken_in_in_bulk(workspace: Workspac
     row = {"product_id": "a", "location_id": "s1", "quantity": 9, "reserved": 2, "occurred_at": NOON}
     with database.transaction(database.connect(workspace)) as connection:
         connection.execute(sa.insert(database.stock).values(**row, message_id="1", seq=5, online_seq=0))
-    build.build(workspace, store=store)  # type: ignore[arg-type]
+    build.build(workspace, store=store)
     assert store.stock == {("a", "s1"): 7}
     with database.reading(database.connect(workspace)) as connection:
         assert connection.scalars(sa.select(database.stock.c.online_seq)).all() == [5]
 
 
 def test_an_empty_workspace_builds_empty_files(workspace: Workspace) -> None:
-    build.build(workspace, store=RememberedStore())  # type: ignore[arg-type]
+    build.build(workspace, store=RememberedStore())
     assert [rows_of(workspace, view) for view in offline.SCHEMAS] == [[], [], [], []]

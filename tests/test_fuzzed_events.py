@@ -61,7 +61,7 @@ def face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
             patch.setenv(key, value)
         from serving.engine import Engine
 
-        with Face(Engine.open(workspace)) as made:  # type: ignore[arg-type]
+        with Face(Engine.open(workspace)) as made:
             yield made
     database.connect(workspace).dispose()
 

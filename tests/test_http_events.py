@@ -211,7 +211,7 @@ def until_refused(face: Face) -> httpx.Response:
         asked = [threads.submit(face.post, "/v1/track", {"messageId": str(number)}) for number in range(8)]
         for answer in as_completed(asked, timeout=20):
             if answer.result().status_code == 429:
-                face.engine.go.set()  # type: ignore[attr-defined]
+                face.engine.go.set()
                 return answer.result()
     raise AssertionError("nobody was refused")
 

@@ -240,7 +240,7 @@ def test_an_interval_holds_the_figure_and_a_paired_gain_is_narrower_than_both() 
 
 def verdict(noise: float, **more: object) -> Verdict:
     rows, label = customers(2_400, seed=11, noise=noise)
-    return choose(CHURN, dataset(CHURN, rows, label), Settings(trees=40, resamples=50, **more))  # type: ignore[arg-type]
+    return choose(CHURN, dataset(CHURN, rows, label), Settings(trees=40, resamples=50, **more))
 
 
 def test_a_family_that_beats_the_baselines_is_taken_and_refitted_on_everything() -> None:

@@ -354,7 +354,7 @@ CLOSED = ("cart", "checkout", "orders", "account", "stores", "stores/hamburg", "
 
 def test_what_shows_a_customer_needs_a_server_key_and_the_shelves_need_none(engine: Engine) -> None:
     w = {"w": fresh("phone").name, "customer": "ann"}
-    with Face(engine, "203.0.113.7", write_keys=("wk",), server_keys=("sk",)) as face:  # type: ignore[arg-type]
+    with Face(engine, "203.0.113.7", write_keys=("wk",), server_keys=("sk",)) as face:
         ann = {"type": "track", "event": "Product Viewed", "userId": "ann", "properties": {"product_id": "tent-two"}}
         assert face.post("/v1/batch", {"batch": [ann]}, key="wk").status_code == 200
         for path in OPEN:
@@ -375,14 +375,14 @@ def test_what_shows_a_customer_needs_a_server_key_and_the_shelves_need_none(engi
 @pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 200), ("203.0.113.7", 401)])
 def test_without_keys_only_this_machine_sees_a_customer(engine: Engine, host: str, status: int) -> None:
     w = {"w": fresh("phone").name}
-    with Face(engine, host) as face:  # type: ignore[arg-type]
+    with Face(engine, host) as face:
         assert [face.get(f"/shop/{path}", params=w).status_code for path in CLOSED] == [status] * len(CLOSED)
         assert ("backstage" in face.get("/shop/", params=w).text) == (status == 200)
 
 
 def test_every_page_carries_a_strict_policy_and_no_script_or_style_of_its_own(engine: Engine) -> None:
     w = {"w": fresh("laptop").name}
-    with Face(engine) as face:  # type: ignore[arg-type]
+    with Face(engine) as face:
         for path in (*OPEN[:3], *CLOSED, "p/no-such-product", "stores/nowhere"):
             page = face.get(f"/shop/{path}", params=w)
             assert page.headers["content-security-policy"] == paper.POLICY
@@ -392,7 +392,7 @@ def test_every_page_carries_a_strict_policy_and_no_script_or_style_of_its_own(en
 
 
 def test_the_entry_names_a_new_window_each_time_and_a_lost_one_gets_another(engine: Engine) -> None:
-    with Face(engine) as face:  # type: ignore[arg-type]
+    with Face(engine) as face:
         names = {face.get("/shop?device=phone").headers["location"] for _ in range(3)}
         assert len(names) == 3
         assert all(re.fullmatch(r"/shop/\?w=phone\.[0-9a-f]{16}&keep=1", each) for each in names)
@@ -411,7 +411,7 @@ def test_a_workspace_without_products_says_what_to_run(workspace: Workspace) -> 
     (workspace.home / "products.csv").write_text((PROJECT / "features/products.csv").read_text().splitlines()[0] + "\n")
     (workspace.home / "offers.yaml").write_text("offers: []\n")
     empty = Engine.open(workspace)
-    with Face(empty) as face:  # type: ignore[arg-type]
+    with Face(empty) as face:
         for path in ("", "cart", "stores"):
             page = face.get(f"/shop/{path}", params={"w": fresh("laptop").name})
             assert (page.status_code, "make demo" in page.text) == (200, True)
@@ -423,9 +423,9 @@ def test_the_drawer_decides_again_only_when_something_has_happened(engine: Engin
         return sum(line.count(b'"answer"') for path in logs for line in path.read_bytes().splitlines())
 
     window = fresh("laptop")
-    with Face(engine) as face:  # type: ignore[arg-type]
+    with Face(engine) as face:
         first = face.get("/shop/drawer", params={"w": window.name}).text
-        seen = {"w": window.name, "seen": unquote(re.search(r"seen=([^&\"]+)", first)[1])}  # type: ignore[index]
+        seen = {"w": window.name, "seen": unquote(re.search(r"seen=([^&\"]+)", first)[1])}
         assert (face.get("/shop/drawer", params=seen).status_code, decided()) == (204, 4)
         face.post("/v1/track", {"event": "Feed Alive", "properties": {"signal": "stock"}})
         assert (face.get("/shop/drawer", params=seen).status_code, decided()) == (204, 4)
@@ -441,7 +441,7 @@ def test_the_drawer_decides_again_only_when_something_has_happened(engine: Engin
 def test_looking_takes_no_contact(engine: Engine) -> None:
     w = {"w": fresh("laptop").name, "customer": "ann"}
     yes = {"purpose": "marketing", "channel": "email", "granted": True}
-    with Face(engine) as face:  # type: ignore[arg-type]
+    with Face(engine) as face:
         face.post("/v1/track", {"event": "Consent Updated", "userId": "ann", "properties": yes})
         for path in ("email", "drawer", "agent", "stores/hamburg"):
             assert face.get(f"/shop/{path}", params=w).status_code == 200
@@ -530,7 +530,7 @@ def test_offers_shown_one_after_the_other_are_one_line() -> None:
 def test_every_page_is_on_its_page_of_the_docs_with_its_key() -> None:
     text = (PROJECT / "docs/shop.md").read_text()
     told = dict(re.findall(r"^\| `(/shop[^`]*)` \| (none|server) \|", text, flags=re.MULTILINE))
-    real = {re.sub(r":path", "", route.path): needed(route.path) or "none" for route in Shop(None, None).routes()}  # type: ignore[arg-type]
+    real = {re.sub(r":path", "", route.path): needed(route.path) or "none" for route in Shop(None, None).routes()}
     assert told == real
 
 

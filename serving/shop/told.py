@@ -6,7 +6,6 @@ of this customer's own story, by reason; then, in one heap, what is not meant fo
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from features.catalog import Catalog
 from features.placeholders import HTML_CHANNELS
 from features.vocabulary import Offer, Product
+from serving.decision_page import text_of
 from serving.shop.reasons import ASIDE, REASONS, detail_of, label_of, moment_of, place_of
 from serving.treatments import treatment_of
 
@@ -130,7 +130,7 @@ def _readable(offer_id: str) -> str:
 
 
 def _text(said: str, channel: str) -> str:
-    return html.unescape(said) if channel in HTML_CHANNELS else said
+    return text_of(said) if channel in HTML_CHANNELS else said
 
 
 def _held(
