@@ -14,15 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import chain, repeat
-from operator import itemgetter
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from features.columns import columns_of
 from features.offer_index import (
+    BRAND,
     CATEGORY,
     KIN,
+    MANUFACTURER,
     OFFER_FEATURES,
     Floats,
     OfferIndex,
@@ -88,71 +90,48 @@ class Affinity:
             self._read(profile)
 
     def _read(self, profile: Profile) -> None:
-        index, as_of, code_of = self._index, self._as_of, self._index.entry_code
-        entries = list(profile.items.values())
-        codes = np.fromiter(map(code_of.get, profile.items, repeat(-1)), np.int64, len(entries))
-        order = np.argsort(codes, kind="stable")
-        order = order[np.searchsorted(codes[order], 0) :]  # an entry that the catalog does not know has code -1
-        codes = codes[order]
-        last, count, trips, spend = (
-            np.fromiter(map(itemgetter(position), entries), np.float64, len(entries))[order]
-            for position in (LAST, TRIPS, DECAYED_TRIPS, DECAYED_SPEND)
-        )
-        weight = np.exp2(np.minimum(last - as_of, 0.0) / (ITEM_HALF_LIFE_DAYS * DAY_S))
-        trips, spend = trips * weight, spend * weight
-        cut = int(np.searchsorted(codes, len(index.names)))
-        bought = codes[:cut]
-        source, target, _ = expanded(bought, *index.to_offers)
-        own, size = trips[source], index.size
-        self._bought, self._trips, self._pairs = bought, trips[:cut], (source, target)
-        self._orders = _orders(profile, as_of)
-        self._every = float(np.cumsum(trips[:cut])[-1]) if cut else 0.0
-        totals, spent, latest = index.groups.read(bought, codes[cut:] - len(index.names), trips, spend, last, size)
-        self._raw = np.stack(
-            [
-                summed(target, count[source], size),
-                summed(target, own, size),
-                highest(target, own, size),
-                summed(target, spend[source], size),
-                summed(target, (own > 0.0).astype(np.float64), size),
-                highest(target, last[source], size),
-                *totals,
-                spent[CATEGORY],
-                latest[CATEGORY],
-                latest[KIN],
-            ]
+        index = self._index
+        entries = columns_of(profile.items)
+        known, codes = index.known(entries.marks)
+        last, count, trips, spend = (entries.of(each)[known] for each in (LAST, TRIPS, DECAYED_TRIPS, DECAYED_SPEND))
+        weight = np.exp2(np.minimum(last - self._as_of, 0.0) / (ITEM_HALF_LIFE_DAYS * DAY_S))
+        trips *= weight
+        spend *= weight
+        source, target = expanded(codes, *index.reached)
+        self._codes, self._trips, self._pairs = codes, trips, (source, target)
+        products = trips[codes < len(index.names)]
+        self._every = float(products.cumsum()[-1]) if len(products) else 0.0
+        self._orders = _orders(profile, self._as_of)
+        size, reached = index.size, index.size + index.groups.count
+        decayed, latest = trips[source], highest(target, last[source], reached)
+        of_trips, spent = summed(target, decayed, reached), summed(target, spend[source], reached)
+        kinds, met = index.groups.trips(of_trips[size:]), index.groups.latest(latest[size:])
+        own, category_spend = of_trips[:size], index.groups.spend(spent[size:])
+        self._columns = (
+            summed(target, count[source], reached)[:size],
+            own,
+            highest(target, decayed, reached)[:size],
+            spent[:size],
+            summed(target, np.sign(decayed), reached)[:size],
+            self._days_since(latest[:size]),
+            _ratio(own, self._orders),
+            kinds[CATEGORY],
+            category_spend,
+            self._days_since(met[CATEGORY]),
+            _ratio(kinds[CATEGORY], self._orders),
+            np.divide(spent[:size], category_spend, out=np.zeros(size), where=category_spend > 0.0),
+            kinds[MANUFACTURER],
+            _ratio(kinds[MANUFACTURER], self._every),
+            kinds[KIN],
+            self._days_since(met[KIN]),
+            _ratio(kinds[BRAND], self._every),
         )
 
     def matrix(self, offers: Sequence[Offer]) -> Floats:
         """One row an offer, one column a feature of AFFINITY_FEATURES; all NaN for an unknown customer."""
-        matrix = np.full((len(offers), len(AFFINITY_FEATURES)), np.nan)
         if not self.known:
-            return matrix
-        raw = self._raw[:, self._index.rows(offers)]
-        count, own, top, own_spend, products, own_last, category, manufacturer, kin, brand = raw[:10]
-        category_spend, category_last, kin_last = raw[10:]
-        columns = (
-            count,
-            own,
-            top,
-            own_spend,
-            products,
-            self._days_since(own_last),
-            _ratio(own, self._orders),
-            category,
-            category_spend,
-            self._days_since(category_last),
-            _ratio(category, self._orders),
-            np.divide(own_spend, category_spend, out=np.zeros(len(offers)), where=category_spend > 0.0),
-            manufacturer,
-            _ratio(manufacturer, self._every),
-            kin,
-            self._days_since(kin_last),
-            _ratio(brand, self._every),
-        )
-        for position, column in enumerate(columns):
-            matrix[:, position] = column
-        return matrix
+            return np.full((len(offers), len(AFFINITY_FEATURES)), np.nan)
+        return np.array(self._columns).take(self._index.rows(offers), axis=1).T
 
     def _days_since(self, latest: Floats) -> Floats:
         return np.where(latest > 0.0, np.maximum(self._as_of - latest, 0.0) / DAY_S, np.nan)
@@ -171,11 +150,15 @@ class Affinity:
     def _own(self) -> dict[int, list[tuple[float, str]]]:
         """Per row of the index the offer's products bought before, each with its decayed trips, negated."""
         source, target = self._pairs
+        own = (target < self._index.size).nonzero()[0]
+        source, target = source[own], target[own]
         found: dict[int, list[tuple[float, str]]] = {}
-        names, bought, trips = self._index.names, self._bought.tolist(), self._trips.tolist()
-        for position, row in zip(source.tolist(), target.tolist(), strict=True):
-            if trips[position] > 0.0:
-                found.setdefault(row, []).append((-trips[position], names[bought[position]]))
+        names = self._index.names
+        for code, trips, row in zip(
+            self._codes[source].tolist(), self._trips[source].tolist(), target.tolist(), strict=True
+        ):
+            if trips > 0.0:
+                found.setdefault(row, []).append((-trips, names[code]))
         return found
 
 

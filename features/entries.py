@@ -5,12 +5,19 @@ Suppression rests on them, so none is left out within 730 days. Which event reac
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from features.decay import half
 from features.vocabulary import DAY_S, KEEP_DAYS, Event
 
-Items = dict[str, list[Any]]
+
+class Items(Protocol):
+    """Entries by key. One that is got may be a copy: what changes it puts it back."""
+
+    def get(self, key: str, /) -> list[Any] | None: ...
+
+    def __setitem__(self, key: str, entry: list[Any], /) -> None: ...
+
 
 # Positions in an entry; times in epoch seconds, 0.0 means never.
 LAST, FIRST, TRIPS, DECAYED_TRIPS, DECAYED_SPEND, LAST_ID, RETURNED, RETURN_ID, RETURN_REASON = range(9)
@@ -26,6 +33,7 @@ def bought(items: Items, key: str, event: Event, paid: float, seen: set[str]) ->
     entry = items.get(key)
     if key in seen and entry is not None:
         entry[DECAYED_SPEND] += paid
+        items[key] = entry
         return 0
     seen.add(key)
     if entry is None or now - max(entry[LAST], entry[RETURNED]) > KEEP_S:
@@ -38,11 +46,13 @@ def bought(items: Items, key: str, event: Event, paid: float, seen: set[str]) ->
     entry[TRIPS] += 1
     entry[LAST] = now
     entry[LAST_ID] = event.message_id
+    items[key] = entry
     return 0
 
 
 def returned(items: Items, key: str, event: Event, reason: str) -> None:
     entry = items.get(key)
     if entry is None or event.occurred_at - max(entry[LAST], entry[RETURNED]) > KEEP_S:
-        entry = items[key] = [0.0, 0.0, 0, 0.0, 0.0, "", 0.0, "", ""]
+        entry = [0.0, 0.0, 0, 0.0, 0.0, "", 0.0, "", ""]
     entry[RETURNED], entry[RETURN_ID], entry[RETURN_REASON] = event.occurred_at, event.message_id, reason
+    items[key] = entry

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features import last_seen
+from features.columns import NO_ENTRIES
 from features.history import micros
 from features.offline import part_of, part_path
 from features.workspace import Workspace
@@ -69,7 +70,7 @@ def profiles_at(feast: Any, workspace: Workspace, pairs: pd.DataFrame) -> pd.Dat
                 items[row] = entries
         for theirs in asked.values():
             for *_, row in theirs:
-                items[row] = b"{}"
+                items[row] = NO_ENTRIES
     return pairs.assign(state=states, items=items)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from features.columns import Marks, mark_of
 from features.vocabulary import DAY_S, OFFER_KINDS, Offer, Product
 
 if TYPE_CHECKING:
@@ -51,13 +52,33 @@ class OfferIndex:
         self.size = len(offers)
         self.names = names
         self.listed = lists
-        self.to_offers = _inverted(coded, len(names))
         self.groups = Groups(products, coded)
-        self.entry_code = {f"p:{product_id}": position for product_id, position in code.items()}
-        self.entry_code |= {f"c:{name}": len(names) + group for name, group in self.groups.categories.items()}
+        self.reached = self._reached(coded)
+        categories = self.groups.categories
+        self._marks, self._codes = _marked([*(f"p:{each}" for each in names), *(f"c:{each}" for each in categories)])
         sizes = Counter(offer.group for offer in offers if offer.group)
         static = [_static(offer, listed, known, sizes) for offer, listed in zip(offers, lists, strict=True)]
         self.static = np.array(static, np.float64).reshape(self.size, len(OFFER_FEATURES))
+
+    def _reached(self, coded: Sequence[Codes]) -> tuple[Codes, Codes]:
+        """What each entry of a profile counts for: a product for its offers and its groups, a category for its group.
+
+        Offers come first, groups after them; by the codes of entries, see `_inverted`.
+        """
+        products, groups = len(self.names), self.groups
+        known = groups.of_product >= 0
+        owners = [np.repeat(np.arange(self.size), [len(each) for each in coded]), self.size + groups.of_product[known]]
+        owners.append(self.size + np.arange(len(groups.categories)))
+        entries = [*coded, np.nonzero(known)[1], products + np.arange(len(groups.categories))]
+        return _inverted(
+            np.concatenate([np.empty(0, np.int64), *entries]), np.concatenate(owners), products + groups.count
+        )
+
+    def known(self, marks: Marks) -> tuple[Codes, Codes]:
+        """Which of the entries of these marks the catalog knows, and their codes: products, then categories."""
+        place = self._marks.searchsorted(marks)
+        known = (self._marks.take(place, mode="clip") == marks).nonzero()[0]
+        return known, self._codes[place[known]]
 
     def rows(self, offers: Sequence[Offer]) -> Codes:
         return np.fromiter((self.row[offer.offer_id] for offer in offers), np.int64, len(offers))
@@ -89,7 +110,8 @@ CATEGORY, MANUFACTURER, KIN, BRAND = range(4)
 class Groups:
     """Which offers hold products of which group, for all four kinds of group at once; only groups that any offer has.
 
-    A group's code says its kind too; a slot is a kind and an offer: kind × offers + offer.
+    A group's code says its kind too; a slot is a kind and an offer: kind × offers + offer. An offer's groups come in
+    the order of their codes, and so are added up.
     """
 
     def __init__(self, products: Sequence[Product], coded: Sequence[Codes]):
@@ -104,62 +126,59 @@ class Groups:
         for kind in keys:
             for key in sorted({key for position in offered if (key := kind[position]) is not None}):
                 code[key] = len(code)
-        self.count = len(code)
+        self.count, self._offers = len(code), len(coded)
         self.categories = {key[1]: group for key, group in code.items() if key[0] == "category"}
         of_product = np.array(
             [[-1 if key is None else code.get(key, -1) for key in kind] for kind in keys], np.int64
         ).reshape(4, -1)
-        self._of_product = of_product[1:]  # of categories there are entries of their own
-        slots: list[list[tuple[int, int, float]]] = [[] for _ in range(self.count)]
+        self.of_product = of_product[1:]  # of categories there are entries of their own
+        held: list[tuple[int, int, float]] = []
         for offer, codes in enumerate(coded):
             for number, group_of in enumerate(of_product):
                 groups, counts = np.unique(group_of[codes], return_counts=True)
-                for group, held in zip(groups.tolist(), counts.tolist(), strict=True):
+                for group, count in zip(groups.tolist(), counts.tolist(), strict=True):
                     if group >= 0:
-                        share = held / len(codes) if number == BRAND else 1.0
-                        slots[group].append((number, offer, share))
-        self._pointers = np.cumsum([0, *map(len, slots)]).astype(np.int64)
-        flat = list(chain.from_iterable(slots))
-        self._slots = np.array([kind * len(coded) + offer for kind, offer, _ in flat], np.int64)
-        self._shares = np.array([share for *_, share in flat], np.float64)
+                        share = count / len(codes) if number == BRAND else 1.0
+                        held.append((number * len(coded) + offer, group, share))
+        self._slots, self._groups = (np.array([each[n] for each in sorted(held)], np.int64) for n in (0, 1))
+        self._shares = np.array([share for *_, share in sorted(held)], np.float64)
+        kinds = self._slots // max(1, len(coded))
+        self._of_category = np.flatnonzero(kinds == CATEGORY)
 
-    def read(
-        self, bought: Codes, categories: Codes, trips: Floats, spend: Floats, last: Floats, size: int
-    ) -> tuple[Floats, Floats, Floats]:
-        """Trips, spend, last time of a customer per kind of group and offer; entries are products, then categories."""
-        groups = self._of_product[:, bought]
-        held = groups >= 0
-        codes = np.concatenate([groups[held], categories])
-        entry = np.concatenate([np.nonzero(held)[1], np.arange(len(bought), len(trips))])
-        total = summed(codes, trips[entry], self.count)
-        spent = summed(codes, spend[entry], self.count)
-        latest = highest(codes, last[entry], self.count)
-        met = np.flatnonzero(latest)
-        source, slots, place = expanded(met, self._pointers, self._slots)
-        source = met[source]
-        shape = (4, size)
-        return (
-            summed(slots, total[source] * self._shares[place], 4 * size).reshape(shape),
-            summed(slots, spent[source], 4 * size).reshape(shape),
-            highest(slots, latest[source], 4 * size).reshape(shape),
-        )
+    def trips(self, of_groups: Floats) -> Floats:
+        """Per kind of group and offer: the sum over the offer's groups, brands weighed as the offer has them."""
+        shared = of_groups[self._groups] * self._shares
+        return summed(self._slots, shared, 4 * self._offers).reshape(4, self._offers)
+
+    def spend(self, of_groups: Floats) -> Floats:
+        """Per offer: the sum over its categories."""
+        return summed(self._slots[self._of_category], of_groups[self._groups[self._of_category]], self._offers)
+
+    def latest(self, of_groups: Floats) -> Floats:
+        """Per kind of group and offer: the latest of the offer's groups, 0 for never."""
+        return highest(self._slots, of_groups[self._groups], 4 * self._offers).reshape(4, self._offers)
 
 
-def _inverted(lists: Sequence[Codes], size: int) -> tuple[Codes, Codes]:
-    """From lists of codes to `(pointers, members)`: code c is in the lists members[pointers[c]:pointers[c + 1]]."""
-    codes = np.concatenate([np.empty(0, np.int64), *lists])
-    owners = np.repeat(np.arange(len(lists)), [len(codes_of_one) for codes_of_one in lists])
+def _marked(keys: Sequence[str]) -> tuple[Marks, Codes]:
+    """The marks of these keys in their order, and the place of the key of each."""
+    marks = np.array([mark_of.__wrapped__(key) for key in keys], np.uint64)
+    order = np.argsort(marks)
+    return marks[order], order.astype(np.int64)
+
+
+def _inverted(codes: Codes, owners: Codes, size: int) -> tuple[Codes, Codes]:
+    """From pairs to `(pointers, members)`: code c belongs to members[pointers[c]:pointers[c + 1]]."""
     pointers = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=size))])
     return pointers.astype(np.int64), owners[np.argsort(codes, kind="stable")].astype(np.int64)
 
 
-def expanded(codes: Codes, pointers: Codes, members: Codes) -> tuple[Codes, Codes, Codes]:
-    """Every pair of a position in `codes` and a member of its list, in order, and the place of that member."""
+def expanded(codes: Codes, pointers: Codes, members: Codes) -> tuple[Codes, Codes]:
+    """Every pair of a position in `codes` and a member of its list, in order."""
     starts = pointers[codes]
     counts = pointers[codes + 1] - starts
-    source = np.repeat(np.arange(len(codes)), counts)
-    place = np.arange(len(source)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
-    return source, members[place], place
+    source = np.arange(len(codes)).repeat(counts)
+    place = np.arange(len(source)) + (starts - (counts.cumsum() - counts))[source]
+    return source, members[place]
 
 
 def summed(target: Codes, amounts: Floats, size: int) -> Floats:

@@ -20,7 +20,7 @@ import orjson
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from features import database, history, last_seen, profiles
+from features import columns, database, history, last_seen, profiles
 from features.build import Progress, build_lacking, level_lacking
 from features.offline import part_of, part_path
 from features.profiles import Profile
@@ -129,7 +129,7 @@ def _chunk_differences(
         state = bytes(there["state"] or b"{}")
         items = profiles.pack(Profile(orjson.loads(state), entries.get(customer_id, {})))[1]
         if customer_id in unreadable:
-            views = {"profile": state, "last_seen": items}
+            views = {"profile": state, "last_seen": orjson.dumps(dict(columns.unpack(items)))}
             bad = [view for view in views if _readable([customer_id], partial(store.online_view, view))[1]]
             for view in bad or views:
                 yield Difference(customer_id, view, f"unreadable: {unreadable[customer_id]}", _shown(views[view]))
@@ -143,25 +143,23 @@ def _chunk_differences(
         for name in ("seq", "items_seq"):
             if not _same(here[name], seqs.get(customer_id)):
                 yield Difference(customer_id, name, _shown(here[name]), _shown(seqs.get(customer_id)))
-        yield from _entry_differences(customer_id, _bytes(here["items"]) or b"{}", items)
+        yield from _entry_differences(customer_id, _bytes(here["items"]) or columns.NO_ENTRIES, items)
 
 
 def _entry_differences(customer_id: str, packed: bytes, expected: bytes) -> Iterator[Difference]:
     if packed == expected:
         return
-    there = orjson.loads(expected)
+    there = dict(columns.unpack(expected))
     try:
-        found = orjson.loads(packed)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        found = dict(columns.unpack(packed))
+    except (ValueError, LookupError):
         yield Difference(customer_id, "last_seen", _shown(packed), _shown(expected))
         return
     if found == there:  # the same values in other bytes
         yield Difference(customer_id, "last_seen", *_shown_apart(packed, expected))
     for item in sorted(found.keys() | there.keys()):
         one, other = found.get(item), there.get(item)
-        if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        if one is not None and other is not None:
             for name, left, right in zip(last_seen.ENTRY.names, one, other, strict=True):
                 if left != right:
                     yield Difference(customer_id, f"last_seen {item} {name}", _shown(left), _shown(right))

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import sqlalchemy as sa
 
 from features import database
+from features.columns import columns_of
 from features.events import event_of
 from features.product_history import HEARD, Counts, ProductHistory, line_values
 from features.profiles import RETURNED, TRIPS, Profile
@@ -61,12 +63,12 @@ class ProductCounts:
 
 def of_customer(profile: Profile | None) -> Counts:
     """The customer's own lines in 730 days, as the profile knows them: a product sent back twice counts once."""
-    found = Counts()
-    for key, entry in profile.items.items() if profile is not None else ():
-        if key.startswith("p:"):
-            found.lines += entry[TRIPS]
-            found.returned += bool(entry[RETURNED])
-    return found
+    if profile is None:
+        return Counts()
+    entries = columns_of(profile.items)
+    of_products = np.fromiter((key.startswith("p:") for key in entries.keys), np.bool_, len(entries.keys))
+    trips, back = entries.of(TRIPS)[of_products], entries.of(RETURNED)[of_products]
+    return Counts(int(trips.sum()), returned=int(np.count_nonzero(back)))
 
 
 def of_pair(profile: Profile | None, product_id: str) -> Counts:

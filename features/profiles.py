@@ -19,13 +19,15 @@ the customer's whole history with `fold_all`. Same events, same bytes, whatever 
 from __future__ import annotations
 
 import math
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from features import browsing, care, cart, habits, orders, steps
+from features import browsing, care, cart, columns, habits, orders, steps
+from features.columns import Items
 from features.corrections import corrects, settled
 from features.decay import half as _half
 from features.entries import (
@@ -33,7 +35,6 @@ from features.entries import (
     DECAYED_TRIPS,
     FIRST,
     ITEM_HALF_LIFE_DAYS,
-    KEEP_S,
     LAST,
     LAST_ID,
     RETURN_ID,
@@ -64,6 +65,8 @@ __all__ = [
     "expected",
     "fold",
     "fold_all",
+    "from_log",
+    "logged",
     "must_refold",
     "outdated",
     "pack",
@@ -73,10 +76,10 @@ __all__ = [
 
 @dataclass(slots=True)
 class Profile:
-    """One customer at one moment. `state` and `items` are plain JSON values; never share them when folding."""
+    """One customer at one moment. `state` is plain JSON, `items` are entries by key; never share them when folding."""
 
     state: dict[str, Any] = field(default_factory=dict)
-    items: dict[str, list[Any]] = field(default_factory=dict)
+    items: Items | dict[str, list[Any]] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[float, str]:
@@ -141,14 +144,31 @@ def _fold(profile: Profile, event: Event) -> Profile:
 
 
 def pack(profile: Profile) -> tuple[bytes, bytes]:
-    """`(state, items)` as canonical JSON; entries idle for more than 730 days at the last event are left out."""
-    at = profile.key[0]
-    items = {k: e for k, e in profile.items.items() if at - max(e[LAST], e[RETURNED]) <= KEEP_S}
-    return orjson.dumps(profile.state, option=orjson.OPT_SORT_KEYS), orjson.dumps(items, option=orjson.OPT_SORT_KEYS)
+    """`(state, items)` as bytes, the same ones for the same profile: canonical JSON, and the entries' columns.
+
+    Entries idle for more than 730 days at the last event are left out.
+    """
+    return orjson.dumps(profile.state, option=orjson.OPT_SORT_KEYS), columns.pack(profile.items, profile.key[0])
 
 
 def unpack(state: bytes, items: bytes) -> Profile:
-    return Profile(orjson.loads(state), orjson.loads(items))
+    """The profile of these bytes; of one that is `outdated` the state alone. Raises ValueError for other bytes."""
+    profile = Profile(orjson.loads(state))
+    if profile.state and not outdated(profile):
+        profile.items = columns.unpack(items)
+    return profile
+
+
+def logged(state: bytes, items: bytes) -> dict[str, Any]:
+    """A packed profile as a line of JSON keeps it."""
+    return {"state": orjson.Fragment(state), "columns": b64encode(items).decode()}
+
+
+def from_log(content: Mapping[str, Any]) -> Profile:
+    """The profile of what `logged` gave, or of what a line held before there were columns."""
+    state = content["state"]
+    items = content["items"] if "items" in content else columns.unpack(b64decode(content["columns"]))
+    return Profile({**steps.fresh_state(), **state} if state else {}, items)
 
 
 # ---------------------------------------------------------------------------------------------- derive

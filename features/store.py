@@ -47,10 +47,12 @@ class StoreDown(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class ProfileNow:
-    """A customer's profile as the online store has it, and the number of the last change in it."""
+    """A customer's profile as the online store has it, the number of the last change in it, and its bytes."""
 
     profile: Profile
     seq: int
+    state: bytes
+    items: bytes
 
 
 class ProfileStore:
@@ -143,15 +145,16 @@ class ProfileStore:
             if not (state and items) or state["seq"].int64_val != items["items_seq"].int64_val:
                 torn.append(customer_id)
                 continue
+            packed = state["state"].bytes_val, items["items"].bytes_val
             try:
-                profile = profiles.unpack(state["state"].bytes_val, items["items"].bytes_val)
+                profile = profiles.unpack(*packed)
             except (KeyError, ValueError) as error:
                 raise StoreDown(f"the rows of customer `{customer_id}` cannot be read: {error}") from error
             if profiles.outdated(profile):
                 raise StoreDown(
                     f"the profile of customer `{customer_id}` is of another version; run `python -m features build`"
                 )
-            found[customer_id] = ProfileNow(profile, state["seq"].int64_val)
+            found[customer_id] = ProfileNow(profile, state["seq"].int64_val, *packed)
         return torn
 
     def _rows_of(self, keys: list[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

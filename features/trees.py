@@ -157,7 +157,7 @@ class _Quick:
             struck = self._table.take(self._places(others, rows), axis=0)
             left = np.bitwise_and(np.bitwise_and.reduce(struck, axis=0), left)
         reached = self._leaves.take(_first(left) + self._starts)
-        totals = np.add.accumulate(reached, axis=1)[:, -1].tolist()
+        totals = _sums(reached).tolist()
         scores = [_sigmoid(self._factor * total) for total in totals]
         return np.array(scores * len(rows) if len(scores) < len(rows) else scores)
 
@@ -188,6 +188,15 @@ def _beside_zero(threshold: float) -> float:
     if -_ZERO <= threshold < 0.0:
         return math.nextafter(-_ZERO, -math.inf)
     return _ZERO if 0.0 <= threshold < _ZERO else threshold
+
+
+def _sums(reached: Floats) -> Floats:
+    """The sum of each row, added up in its order as LightGBM does; of one row NumPy would add up pairs."""
+    if len(reached) == 1:
+        total: Floats = np.add.accumulate(reached, axis=1)[:, -1]
+    else:
+        total = np.add.reduce(np.ascontiguousarray(reached.T), axis=0)
+    return total
 
 
 _OF_BYTE = np.array([0, *((byte & -byte).bit_length() - 1 for byte in range(1, 256))], np.int64)

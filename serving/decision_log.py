@@ -66,8 +66,8 @@ class DecisionLog:
         self._syncer.start()
 
     @contextmanager
-    def slot(self, now: float, profile: tuple[str, int, dict[str, Any]] | None) -> Iterator[Slot]:
-        """The place for a decision at `now` that saw `profile`: (customer id, sequence number, its JSON).
+    def slot(self, now: float, profile: tuple[str, int, Callable[[], Any]] | None) -> Iterator[Slot]:
+        """The place for a decision at `now` that saw `profile`: (customer id, sequence number, what gives its JSON).
 
         Within the block no other record is written by this worker.
         """
@@ -80,7 +80,7 @@ class DecisionLog:
                 profile_at = self._profiles.get((customer_id, seq))
                 if profile_at is None:
                     profile_at = self._profiles[customer_id, seq] = self._size
-                    self._write({"profile": content, "customer_id": customer_id, "seq": seq})
+                    self._write({"profile": content(), "customer_id": customer_id, "seq": seq})
             day = self._day.replace("-", "")
             yield Slot(self, f"{day}-{self._worker}-{self._size:x}-{secrets.token_hex(4)}", profile_at)
 

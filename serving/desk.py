@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from features import profiles
 from features.identity import Resolver
 from features.signals import Signals
 from features.store import ProfileNow, ProfileStore, StoreDown
@@ -86,8 +87,7 @@ class Desk:
         facts, policy = decision.facts, decision.policy
         profile = None
         if seen is not None:
-            content = {"state": seen.profile.state, "items": seen.profile.items}
-            profile = (facts.customer_id or "", seen.seq, content)
+            profile = (facts.customer_id or "", seen.seq, lambda: profiles.logged(seen.state, seen.items))
         with self.log.slot(facts.now, profile) as slot:
             decided = self.answered(decision, slot.decision_id)
             slot.write(

@@ -55,7 +55,9 @@ def export(workspace: Workspace, customer_id: str, now: float) -> Iterator[bytes
         "reservations": reservations,
         "dismissals": dismissals,
         "decisions": _again(first_decision, decisions),
-        "profiles_seen": (line for line in decision_files.contents(workspace.decisions, ids) if "profile" in line),
+        "profiles_seen": (
+            _seen(line) for line in decision_files.contents(workspace.decisions, ids) if "profile" in line
+        ),
     }
     return _pieces({"customer_id": ids[0], "exported_at": moment(now)}, parts)
 
@@ -83,6 +85,12 @@ def _merge(merge: Merge) -> dict[str, Any]:
         "reason": merge.reason,
         "message_id": merge.message_id,
     }
+
+
+def _seen(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A profile as a decision saw it, in the words that a person can read."""
+    profile = profiles.from_log(line["profile"])
+    return {**line, "profile": {"state": profile.state, "items": dict(profile.items)}}
 
 
 def _pieces(head: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[bytes]:

@@ -15,9 +15,8 @@ from typing import Any
 
 import orjson
 
+from features import profiles
 from features.product_counts import ProductCounts
-from features.profiles import Profile
-from features.steps import fresh_state
 from features.workspace import Workspace
 from serving import contact
 from serving.decide import ENGINE_VERSION, Policy, answer, decide
@@ -77,7 +76,7 @@ def facts_of(record: Mapping[str, Any]) -> Facts:
         market=seen["market"],
         product_id=seen["product_id"],
         cart=tuple(seen["cart"]),
-        profile=None if profile is None else _profile(profile),
+        profile=None if profile is None else profiles.from_log(profile),
         profile_missing=seen["profile_missing"],
         stock=levels_of(seen["stock"]),
         feeds=seen["feeds"],
@@ -98,12 +97,6 @@ def _carried(seen: Mapping[str, Any] | None) -> Carried | None:
 
 def _counts(seen: Mapping[str, Any] | None) -> ProductCounts | None:
     return None if seen is None else ProductCounts.from_json(seen)
-
-
-def _profile(content: Mapping[str, Any]) -> Profile:
-    """The profile as it was seen; what its time did not know of yet is empty."""
-    state = content["state"]
-    return Profile({**fresh_state(), **state} if state else {}, content["items"])
 
 
 def policies(workspace: Workspace) -> Callable[[Mapping[str, Any]], Policy]:

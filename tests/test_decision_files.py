@@ -19,7 +19,7 @@ ids = st.text(alphabet=string.ascii_letters + '":{}é\\ ', min_size=1, max_size=
 
 
 def write(log: DecisionLog, customer_id: str, seq: int | None = None) -> str:
-    profile = None if seq is None else (customer_id, seq, {"state": {"secret": f"of {customer_id}"}})
+    profile = None if seq is None else (customer_id, seq, lambda: {"state": {"secret": f"of {customer_id}"}})
     with log.slot(NOW, profile) as slot:
         facts = {"now": NOW, "profile_at": slot.profile_at, "customer_id": customer_id}
         record = {"decision_id": slot.decision_id, "facts": facts, "answer": {"customer_id": customer_id}}

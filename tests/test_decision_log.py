@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_an_id_with_another_ending_is_not_taken_for_the_record(log):
 
 def test_a_profile_is_written_once_and_belongs_to_each_record_that_saw_it(log, tmp_path):
     for seq in (1, 1, 2):
-        write(log, profile=("7", seq, {"state": {"seq": seq}}))
+        write(log, profile=("7", seq, partial(dict, state={"seq": seq})))
     found = list(records(tmp_path))
     assert [record["profile"]["state"]["seq"] for record in found] == [1, 1, 2]
     lines = next(tmp_path.glob("*/*.ndjson")).read_bytes().splitlines()
@@ -87,7 +88,9 @@ def test_a_last_line_cut_short_is_passed_over(log, tmp_path):
 
 def test_a_packed_file_gives_the_same_lines_at_the_same_places(log, tmp_path, monkeypatch):
     monkeypatch.setattr("serving.packing.BLOCK_BYTES", 2_000)
-    ids = [write(log, profile=("7", seq // 3, {"state": {"seq": seq}}), text="x" * 37 * seq) for seq in range(40)]
+    ids = [
+        write(log, profile=("7", seq // 3, partial(dict, state={"seq": seq})), text="x" * 37 * seq) for seq in range(40)
+    ]
     (path,) = packing.files(tmp_path)
     plain, before = path.read_bytes(), list(records(tmp_path))
     packing.pack(path)

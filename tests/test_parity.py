@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import orjson
 import pytest
 
-from features import build, database, profiles
+from features import build, columns, database, profiles
 from features.events import EventLog
 from features.intake import Intake
 from features.parity import Difference, parity
@@ -136,7 +135,13 @@ def test_a_changed_number_of_an_entry_is_named_with_both_values(
     item = min(now.profile.items)
     entry = now.profile.items[item]
     before, entry[profiles.TRIPS] = entry[profiles.TRIPS], 99
-    put(online, "last_seen", "c3", "items", value(bytes_val=orjson.dumps(now.profile.items)))
+    put(
+        online,
+        "last_seen",
+        "c3",
+        "items",
+        value(bytes_val=columns.pack({**now.profile.items, item: entry}, now.profile.key[0])),
+    )
     sentence = f"`c3` differs in `last_seen {item} trips`: online `99`, historical `{before}`"
     assert [str(one) for one in found(world).values()] == [sentence]
 
@@ -154,10 +159,10 @@ def test_an_entry_too_few_and_one_too_many_are_named(
 ) -> None:
     now = world[1].read("c3")
     assert now is not None
-    items = now.profile.items
+    items = dict(now.profile.items)
     gone = min(items)
     items["p:new"] = items.pop(gone)
-    put(online, "last_seen", "c3", "items", value(bytes_val=orjson.dumps(items)))
+    put(online, "last_seen", "c3", "items", value(bytes_val=columns.pack(items, now.profile.key[0])))
     differences = found(world)
     assert differences.keys() == {("c3", f"last_seen {gone}"), ("c3", "last_seen p:new")}
     assert differences["c3", f"last_seen {gone}"].online == "absent"

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from features import build
+from features import build, columns, profiles
 from features.workspace import PROJECT, Workspace, open_workspace
 from serving.decision_log import records
 from serving.engine import Engine
@@ -96,7 +96,12 @@ def test_what_rules_looked_at_is_in_the_records(workspace: Workspace) -> None:
 
 
 def test_another_purchase_in_the_record_gives_another_answer_and_is_named(workspace: Workspace, tmp_path: Path) -> None:
-    copy = copied(workspace, tmp_path, b'"p:coffee-beans-1kg":[', b'"p:chair-oak":[')
+    logged = (record["profile"] for record in records(workspace.decisions) if record["profile"])
+    seen = next(each for each in logged if "p:coffee-beans-1kg" in profiles.from_log(each).items)
+    bought = dict(profiles.from_log(seen).items)
+    bought["p:chair-oak"] = bought.pop("p:coffee-beans-1kg")
+    other = profiles.logged(b"{}", columns.pack(bought, 0.0))["columns"]
+    copy = copied(workspace, tmp_path, seen["columns"].encode(), other.encode())
     assert any(each.problem for each in replay(copy))
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from features import care, cart, consent, habits, reactions
 from features.affinity import Affinity
 from features.catalog import Catalog
+from features.columns import columns_of
 from features.profiles import RETURN_ID, RETURN_REASON, RETURNED
 from features.reactions import Terms
 from features.returns import OpenReturn, under_way
@@ -159,8 +160,10 @@ class Case:
     def returned(self) -> tuple[Returned, ...]:
         """Everything that came back, whatever the window."""
         found = []
-        for key, entry in self.facts.items.items():
-            if entry[RETURNED] and key.startswith("p:"):
+        entries = columns_of(self.facts.items)
+        for row in entries.of(RETURNED).nonzero()[0].tolist():
+            key, entry = entries.keys[row], entries.entry(row)
+            if key.startswith("p:"):
                 known = self.catalog.products.get(key[2:])
                 style, category = (known.parent_id, known.category) if known else (None, None)
                 reason = entry[RETURN_REASON].lower()
