@@ -138,7 +138,7 @@ def test_an_online_store_without_its_tables_is_down(workspace: Workspace) -> Non
     connection.close()
     with pytest.raises(StoreDown, match="does not answer: no such table"):
         store.read("ann")
-    with pytest.raises(StoreDown, match="does not take `profile`: no such table"):
+    with pytest.raises(StoreDown, match="does not take `profile`, `last_seen`: no such table"):
         written(store, "ann", 1, order("ann", 1, NOON, NOON, "a"))
     store.close()
 
