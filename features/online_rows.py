@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from features.database import BUSY_MS
@@ -30,16 +31,18 @@ def tune(connections: Iterable[sqlite3.Connection]) -> None:
             connection.execute(f"PRAGMA {pragma}")
 
 
-def write(connection: sqlite3.Connection, rows: Mapping[str, Sequence[Any]], key_of: Callable[[Any], bytes]) -> None:
-    """Put the rows of each table there, all or none; rows are such as `online_write_batch` takes and lays out so."""
+def write(
+    connection: sqlite3.Connection,
+    tables: Mapping[str, str],
+    rows: Iterable[tuple[bytes, Mapping[str, Mapping[str, Any]], datetime]],
+) -> None:
+    """Put `(key, {view: {feature: value}}, moment)`s into their tables, all or none, laid out as Feast does it."""
     with connection:
-        for table, written in rows.items():
-            values = (
-                (coded, name, value.SerializeToString(), _text(value), moment.replace(tzinfo=None))
-                for coded, features, moment in ((key_of(key), features, moment) for key, features, moment, _ in written)
-                for name, value in features.items()
-            )
-            connection.executemany(_WRITE.format(table), values)
+        for key, views, moment in rows:
+            at = moment.replace(tzinfo=None)
+            for view, features in views.items():
+                values = [(key, name, each.SerializeToString(), _text(each), at) for name, each in features.items()]
+                connection.executemany(_WRITE.format(tables[view]), values)
 
 
 def _text(value: Any) -> str | None:

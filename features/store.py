@@ -61,7 +61,7 @@ class ProfileStore:
         with _quiet(), light_feast():
             from feast import FeatureStore
             from feast.infra.key_encoding_utils import serialize_entity_key
-            from feast.infra.online_stores.helpers import get_online_store_from_config
+            from feast.infra.online_stores.helpers import compute_table_id, get_online_store_from_config
             from feast.protos.feast.types.EntityKey_pb2 import EntityKey
             from feast.protos.feast.types.Value_pb2 import Value
 
@@ -74,6 +74,8 @@ class ProfileStore:
         self._objects = definitions.everything(str(workspace.home))
         self._views = definitions.views(str(workspace.home))
         self._config = self.feast.config
+        self._tables = {view.name: compute_table_id(self._config.project, view) for view in self._views[:-1]}
+        self._customer_tables = [self._tables["profile"], self._tables["last_seen"]]
         # A connection of its own for writing: a reader on the writer's would see half-written rows.
         self._reader = get_online_store_from_config(self._config.online_store)
         self._writer = get_online_store_from_config(self._config.online_store)
@@ -82,7 +84,7 @@ class ProfileStore:
         if self._config.online_store.type == "sqlite":
             connections = [store._get_conn(self._config) for store in (self._reader, self._writer)]
             online_rows.tune(connections)
-            self._rows = SqliteRows(connections[0], self._tables("profile", "last_seen"), Value.FromString)
+            self._rows = SqliteRows(connections[0], self._customer_tables, Value.FromString)
         if not self._applied_here():
             self.apply()
 
@@ -165,19 +167,15 @@ class ProfileStore:
 
     def write(self, rows: Iterable[tuple[str, int, float, bytes, bytes]]) -> None:
         """Put `(customer_id, seq, known_at, state, items)` online. The caller holds those customers' locks."""
-        states, lists = [], []
+        written = []
         for customer_id, seq, _, state, items in rows:
-            key, stamp = self._customer_key(customer_id), _ERA + timedelta(seconds=seq)
             count = self._value(int64_val=seq)
-            states.append((key, {"state": self._value(bytes_val=state), "seq": count}, stamp, None))
-            lists.append((key, {"items": self._value(bytes_val=items), "items_seq": count}, stamp, None))
-        self._write({"profile": states, "last_seen": lists})
-
-    def _tables(self, *views: str) -> list[str]:
-        """SQLite's names of the tables of these views."""
-        from feast.infra.online_stores.sqlite import _table_id
-
-        return [_table_id(self._config.project, getattr(self._views, view)) for view in views]
+            views = {
+                "profile": {"state": self._value(bytes_val=state), "seq": count},
+                "last_seen": {"items": self._value(bytes_val=items), "items_seq": count},
+            }
+            written.append((self._customer_key(customer_id), views, seq))
+        self._write(written)
 
     def _coded(self, key: Any) -> bytes:
         """The key as Feast's online stores write it."""
@@ -191,7 +189,7 @@ class ProfileStore:
             )
         keys = [(self._coded(self._customer_key(each)),) for each in customer_ids]
         with self._writing:
-            return online_rows.delete(self._writer._get_conn(self._config), self._tables("profile", "last_seen"), keys)
+            return online_rows.delete(self._writer._get_conn(self._config), self._customer_tables, keys)
 
     def without_leftovers(self) -> bool:
         """Whether what was deleted is gone from the online store's files, too."""
@@ -200,28 +198,30 @@ class ProfileStore:
 
     def write_stock(self, rows: Iterable[tuple[str, str, int, int]]) -> None:
         """Put `(product_id, location_id, quantity, seq)` online."""
-        shelves = [
+        self._write(
             (
                 self._entity({"product_id": product_id, "location_id": location_id}),
-                {"quantity": self._value(int64_val=quantity)},
-                _ERA + timedelta(seconds=seq),
-                None,
+                {"stock": {"quantity": self._value(int64_val=quantity)}},
+                seq,
             )
             for product_id, location_id, quantity, seq in rows
-        ]
-        self._write({"stock": shelves})
+        )
 
-    def _write(self, rows: Mapping[str, Sequence[Any]]) -> None:
-        """Put rows of views online as `online_write_batch` takes them, on SQLite those of all views at once."""
+    def _write(self, rows: Iterable[tuple[Any, Mapping[str, Mapping[str, Any]], int]]) -> None:
+        """Put `(key, {view: {feature: value}}, seq)`s online; on SQLite all in one transaction."""
+        stamped = [(key, views, _ERA + timedelta(seconds=seq)) for key, views, seq in rows]
+        names = list(dict.fromkeys(name for _, views, _ in stamped for name in views))
         try:
             with self._writing:
                 if self._rows is not None:
-                    tables = dict(zip(self._tables(*rows), rows.values(), strict=True))
-                    return online_rows.write(self._writer._get_conn(self._config), tables, self._coded)
-                for view, some in rows.items():
-                    self._writer.online_write_batch(self._config, getattr(self._views, view), list(some), None)
+                    coded = ((self._coded(key), views, moment) for key, views, moment in stamped)
+                    online_rows.write(self._writer._get_conn(self._config), self._tables, coded)
+                    return
+                for name in names:
+                    batch = [(key, dict(views[name]), moment, None) for key, views, moment in stamped]
+                    self._writer.online_write_batch(self._config, getattr(self._views, name), batch, None)
         except Exception as error:
-            raise StoreDown(f"the online store does not take `{'`, `'.join(rows)}`: {error}") from error
+            raise StoreDown(f"the online store does not take `{'`, `'.join(names)}`: {error}") from error
 
     def _customer_key(self, customer_id: str) -> Any:
         return self._entity({"customer_id": customer_id})
