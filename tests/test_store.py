@@ -84,6 +84,23 @@ def test_a_profile_is_read_as_it_was_written_with_its_sequence(store: ProfileSto
     assert store.read_many(["ann"])["ann"].profile == later
 
 
+def test_rows_lie_online_as_feast_itself_lays_them_out(store: ProfileStore, online: sqlite3.Connection) -> None:
+    def rows() -> list[list[tuple[object, ...]]]:
+        views = ("profile", "last_seen", "stock")
+        return [online.execute(f"SELECT * FROM onestory_{view} ORDER BY 1, 2").fetchall() for view in views]
+
+    def write(seq: int) -> list[list[tuple[object, ...]]]:
+        written(store, "laid", seq, order("laid", 1, NOON, NOON, "a"))
+        store.write_stock([("a", "online", 4, seq)])
+        return rows()
+
+    ours, store._rows, kept = write(51), None, store._rows  # without it, as every store that is not SQLite
+    by_feast = write(52), write(51)
+    store._rows = kept
+    assert by_feast[0] != ours
+    assert by_feast[1] == ours
+
+
 def test_an_unknown_customer_has_no_profile(store: ProfileStore) -> None:
     assert store.read("nobody") is None
 
