@@ -5,15 +5,18 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
-from features import database, driver
+from features import budgets, database, driver, events, intake, signals
 from features.driver import Writer
 from features.workspace import Workspace
+from tests.people import NOTHING_SOLD, NOW, Online
 
 FEEDS = database.feeds
 NEW = (
@@ -30,6 +33,29 @@ LATER = (
 )
 TOLD = sa.select(FEEDS.c.signal).where(FEEDS.c.signal.in_(sa.bindparam("ids", expanding=True)), FEEDS.c.last_at > 1.0)
 FIRST = sa.select(FEEDS.c.signal).order_by(FEEDS.c.signal).limit(1)
+
+
+def said(number: int, name: str, user: str | None = "1", anonymous: str | None = None, **body: Any) -> dict[str, Any]:
+    at = NOW + number
+    return {"message_id": f"m{number}", "name": name, "occurred_at": at, "user_id": user, "anonymous_id": anonymous} | {
+        "channel": "web",
+        "body": body,
+    }
+
+
+SHELF = {"product_id": "p", "location_id": "shop"}
+STORY = [
+    said(1, "Order Completed", order_id="o1", products=[{"product_id": "p", "quantity": 2, "price": 2.5}]),
+    said(2, "Stock Updated", None, **SHELF, quantity=7),
+    said(3, "Product Viewed", None, "phone", product_id="q"),
+    said(4, "Offer Responded", offer_id="v", offer_kind="promotion", response="accepted"),
+    said(5, "$identify", "1", "phone", traits={"loyalty_number": "77"}),
+    said(6, "Stock Reserved", None, **SHELF, quantity=2),
+    said(7, "$identify", "2", traits={"loyalty_number": "77"}),
+    said(8, "$alias", "3", previous_id="1"),
+    said(9, "Order Refunded", "2", order_id="o1", products=[{"product_id": "p", "quantity": 1, "price": 2.5}]),
+    said(0, "Stock Updated", None, **SHELF, quantity=9),
+]
 
 
 class Elsewhere:
@@ -126,3 +152,29 @@ def test_a_writer_waits_no_longer_than_it_was_told(workspace: Workspace) -> None
         pass
     writer.close()
     other.dispose()
+
+
+def test_events_leave_the_same_behind_by_sqlalchemy_alone(tmp_path: Path) -> None:
+    def taken(name: str) -> tuple[list[intake.Receipt], dict[str, bytes], list[list[Any]]]:
+        engine = sa.create_engine(f"sqlite:///{tmp_path / name}.db")
+        database.metadata.create_all(engine)
+        engine.dialect.name = name  # of a database that `driver` does not know, everything goes by SQLAlchemy
+        online = Online()
+        taker = intake.Intake(engine, online, NOTHING_SOLD)
+        receipts = [receipt for some in (STORY[:4], STORY[4:], STORY[3:6]) for receipt in taker.many(some, NOW + 100)]
+        with database.reading(engine) as connection:
+            tables = [list(map(tuple, connection.execute(sa.select(each)))) for each in database.metadata.sorted_tables]
+        engine.dispose()
+        return receipts, online.rows, tables
+
+    assert taken("other") == taken("sqlite")
+
+
+@pytest.mark.parametrize(
+    "statement", [events._new, intake._keeping, signals._hearing, signals._levelling, budgets._counting]
+)
+def test_what_inserts_is_said_in_the_words_of_postgresql_too(statement: Any) -> None:
+    text = str(statement("postgresql").compile(dialect=postgresql.dialect()))
+    assert text.startswith("INSERT INTO")
+    assert "ON CONFLICT" in text
+    assert "%(" in text
