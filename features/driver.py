@@ -77,10 +77,10 @@ class Writer:
             driver.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                driver.commit()
             except BaseException:
                 driver.rollback()
                 raise
-            driver.commit()
         finally:
             self._turn.release()
 

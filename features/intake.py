@@ -131,6 +131,9 @@ class Intake:
             for receipt, event in zip(receipts, checked, strict=True)
         ]
 
+    def close(self) -> None:
+        self._writer.close()
+
     def use(self, catalog: Catalog) -> None:
         """From now on events are completed from this catalog."""
         self._catalog = catalog

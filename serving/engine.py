@@ -102,6 +102,7 @@ class Engine:
     def close(self) -> None:
         if self._caretaker is not None:
             self._caretaker.stop()
+        self.intake.close()
         self.signals.close()
         self.resolver.close()
         self.log.close()

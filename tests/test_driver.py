@@ -113,6 +113,22 @@ def test_what_fails_leaves_nothing_and_the_next_transaction_is_kept(workspace: W
     writer.close()
 
 
+def test_a_commit_that_fails_does_not_hold_up_the_next_transaction(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/x.db", isolation_level="AUTOCOMMIT")
+    sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
+    writer = Writer(engine)
+    later = "CREATE TABLE child (id REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"
+    with writer.transaction() as connection:
+        connection.exec_driver_sql("CREATE TABLE parent (id PRIMARY KEY)")
+        connection.exec_driver_sql(later)
+    with pytest.raises(sqlite3.IntegrityError), writer.transaction() as connection:
+        connection.exec_driver_sql("INSERT INTO child VALUES (1)")
+    with writer.transaction() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM child").scalar() == 0
+    writer.close()
+    engine.dispose()
+
+
 def test_threads_take_turns_and_lose_nothing(workspace: Workspace) -> None:
     writer = Writer(database.connect(workspace))
     with writer.transaction() as connection:
