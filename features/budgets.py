@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from features import database
+from features import database, driver
 from features.vocabulary import DAY_S, Event
 
 
@@ -58,12 +58,13 @@ def note(connection: sa.Connection, event: Event, seq: int) -> None:
     if not counts(event):
         return
     values = {"offer_id": event.body["offer_id"], "day": day_of(event.occurred_at), "uses": 1, "seq": seq}
-    connection.execute(_counting(connection.dialect.name), values)
+    driver.each(connection, _counting(connection.dialect.name), [values])
 
 
 @cache
 def _counting(dialect: str) -> sa.Insert:
     """Made once, see `database.insert_of`."""
-    new, table = database.insert_of(dialect, database.offer_uses), database.offer_uses
+    table = database.offer_uses
+    new = database.insert_of(dialect, table).values(database.by_name("offer_id", "day", "uses", "seq"))
     more = {"uses": table.c.uses + 1, "seq": new.excluded.seq}
     return new.on_conflict_do_update(index_elements=["offer_id", "day"], set_=more)

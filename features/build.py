@@ -22,9 +22,10 @@ from features.history import History
 from features.intake import Intake
 from features.learning import learn_from_log
 from features.offline import PARTS, Mark, Part, alone, mark_of, part_of
+from features.profile_now import StoreDown
 from features.profiles import Profile
 from features.signals import ABOUT_STOCK
-from features.store import ProfileStore, StoreDown
+from features.store import ProfileStore
 from features.workspace import Workspace
 
 AT_ONCE = 50

@@ -183,6 +183,7 @@ def wait_at_most(engine: sa.Engine, seconds: float) -> None:
         connection.commit()
 
     sa.event.listen(engine, "connect", on_connect)
+    engine.update_execution_options(onestory_wait_s=seconds)
     engine.dispose()  # connections that are in use stay as they are, new ones obey
 
 
@@ -200,6 +201,12 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
+def longest_wait_s(engine: sa.Engine) -> float:
+    """How long this engine's connections wait for a lock."""
+    waits: float = engine.get_execution_options().get("onestory_wait_s", BUSY_MS / 1000)
+    return waits
+
+
 def in_turn(connection: sa.Connection) -> None:
     """Let one writer of events at a time into the log, so that sequence numbers are committed in their order and no
     two learn links at once. SQLite does so by itself."""
@@ -210,20 +217,6 @@ def in_turn(connection: sa.Connection) -> None:
 def watching(engine: sa.Engine) -> sa.Connection:
     """A connection for one who looks again and again: it sees each commit at once and holds no lock."""
     return engine.connect().execution_options(isolation_level="AUTOCOMMIT", onestory_begin=None)
-
-
-def again_and_again(connection: sa.Connection, statement: sa.Select[Any] | str) -> Callable[..., Any]:
-    """The first row of the statement for its parameters by name, or None; told to SQLite's driver as it is.
-
-    For a `watching` connection: SQLAlchemy's way costs several times what the read itself does.
-    """
-    if connection.dialect.name != "sqlite":
-        whole = sa.text(statement) if isinstance(statement, str) else statement
-        return lambda **values: connection.execute(whole, values).first()
-    text = statement if isinstance(statement, str) else str(statement.compile(dialect=connection.dialect))
-    names = [] if isinstance(statement, str) else statement.compile(dialect=connection.dialect).positiontup or []
-    driver: Any = connection.connection.driver_connection
-    return lambda **values: driver.execute(text, [values[name] for name in names]).fetchone()
 
 
 def without_leftovers(engine: sa.Engine, table: sa.Table | None = None) -> bool:
@@ -253,6 +246,11 @@ def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgr
 def insert_of(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """The same for a statement made once: SQLAlchemy takes longer to put one together than SQLite to run it."""
     return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
+
+
+def by_name(*columns: str) -> dict[str, sa.BindParameter[Any]]:
+    """Values of an INSERT that is made once: a parameter for each column, called like it."""
+    return {name: sa.bindparam(name) for name in columns}
 
 
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:

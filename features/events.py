@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from features import commerce, database, erased
+from features import commerce, database, driver, erased
 from features.commerce import LONGEST_ID
 from features.vocabulary import ANONYMOUS, CHANNELS, Event, EventProblem
 
@@ -105,9 +105,7 @@ class EventLog:
         statement = _new(connection.dialect.name)
         gone = erased.messages(connection, (event.message_id for event, _ in events))
         rows = [_row(event, customer_id) for event, customer_id in events if event.message_id not in gone]
-        if not rows:
-            return {}
-        return {row.message_id: row.seq for row in connection.execute(statement, rows)}
+        return {message_id: seq for seq, message_id in driver.each(connection, statement, rows)}
 
     def of_customer(self, connection: sa.Connection, customer_id: str) -> list[Event]:
         """Everything known of one customer, in the order of the fold."""
@@ -170,5 +168,7 @@ def _row(event: Event, customer_id: str | None) -> dict[str, Any]:
 def _new(dialect: str) -> sa.sql.dml.ReturningInsert[tuple[int, str]]:
     """Append what is not there yet; gives the sequence number and message id of just those."""
     table = database.events
-    statement = database.insert_of(dialect, table).on_conflict_do_nothing(index_elements=["message_id"])
+    names = (column.name for column in table.columns if column is not table.c.seq)
+    statement = database.insert_of(dialect, table).values(database.by_name(*names))
+    statement = statement.on_conflict_do_nothing(index_elements=["message_id"])
     return statement.returning(table.c.seq, table.c.message_id)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from features import budgets, commerce, database, identity, profiles, signals
+from features import budgets, commerce, database, driver, identity, profiles, signals
 from features.events import EventLog, EventProblem, check
 from features.links import owned_by, whose
 from features.ownership import chunks
@@ -84,6 +84,7 @@ class Intake:
     ):
         """`joined` hears of each id that has become another customer's: the name it had of itself, and whose it is."""
         self._engine, self._store, self._catalog, self._joined = engine, store, catalog, joined
+        self._writer = driver.Writer(engine)
         self._log = EventLog()
 
     def many(self, records: Sequence[Mapping[str, Any] | EventProblem], known_at: float) -> list[Receipt]:
@@ -92,7 +93,7 @@ class Intake:
         A record that its parser refused comes as its EventProblem, so that receipts keep the order.
         """
         checked = [self._checked(record, known_at) for record in records]
-        with database.transaction(self._engine) as connection:
+        with self._writer.transaction() as connection:
             database.in_turn(connection)
             rows = _owned(connection, _first_of_each(checked))
             seqs = self._log.append_many(connection, rows)
@@ -129,6 +130,9 @@ class Intake:
             replace(receipt, customer_id=learnt.owners.get(_whose(event) or "", receipt.customer_id))
             for receipt, event in zip(receipts, checked, strict=True)
         ]
+
+    def close(self) -> None:
+        self._writer.close()
 
     def use(self, catalog: Catalog) -> None:
         """From now on events are completed from this catalog."""
@@ -205,13 +209,14 @@ class Intake:
         """Write online what is newer in our database. Holding the rows' lock keeps an older write from winning."""
         if not customers and not shelves:
             return
-        with database.transaction(self._engine) as connection:
-            for chunk in chunks(customers):
-                rows = connection.execute(_LEVEL_PROFILES, {"ids": chunk}).all()
-                self._store.write([(r.customer_id, r.seq, r.known_at, r.state, r.items) for r in rows])
-            for product_id, location_id in shelves:
-                row = connection.execute(_LEVEL_SHELF, {"product": product_id, "location": location_id}).one()
-                self._store.write_stock([(product_id, location_id, row.quantity - row.reserved, row.seq)])
+        with self._writer.transaction() as connection:
+            if rows := driver.of_ids(connection, _BEHIND, customers):
+                driver.each(connection, _LEVELLED, [{"customer": row[0]} for row in rows])
+                self._store.write(rows)
+            if rows := driver.each(
+                connection, _LEVEL_SHELF, [{"product": p, "location": place} for p, place in shelves]
+            ):
+                self._store.write_stock(rows)
 
 
 def _whose(event: Event | EventProblem) -> str | None:
@@ -236,11 +241,8 @@ def _owned(connection: sa.Connection, events: Sequence[Event]) -> list[tuple[Eve
 
 def _stored(connection: sa.Connection, customers: Collection[str]) -> dict[str, Profile]:
     """The profiles of those customers that have one."""
-    found: dict[str, Profile] = {}
-    for chunk in chunks(sorted(customers)):
-        for row in connection.execute(_PROFILES, {"ids": chunk}):
-            found[row.customer_id] = profiles.unpack(row.state, row.items)
-    return found
+    rows = driver.of_ids(connection, _PROFILES, sorted(customers))
+    return {customer_id: profiles.unpack(state, items) for customer_id, state, items in rows}
 
 
 def _keep(batch: _Batch, customers: Sequence[str], known_at: float) -> None:
@@ -253,8 +255,7 @@ def _keep(batch: _Batch, customers: Sequence[str], known_at: float) -> None:
             rows.append(
                 {"customer_id": customer_id, "seq": batch.seq, "known_at": known_at, "state": state, "items": items}
             )
-    if rows:
-        batch.connection.execute(_keeping(batch.connection.dialect.name), rows)
+    driver.each(batch.connection, _keeping(batch.connection.dialect.name), rows)
 
 
 def _is_stored(connection: sa.Connection, customer_id: str) -> bool:
@@ -271,25 +272,26 @@ _PROFILES = (
     .where(_table.c.customer_id.in_(_ids))
     .with_for_update()
 )
-_LEVEL_PROFILES = (
-    sa.update(_table)
+_BEHIND = (
+    sa.select(_table.c.customer_id, _table.c.seq, _table.c.known_at, _table.c.state, _table.c["items"])
     .where(_table.c.customer_id.in_(_ids), _table.c.online_seq < _table.c.seq)
-    .values(online_seq=_table.c.seq)
-    .returning(_table.c.customer_id, _table.c.seq, _table.c.known_at, _table.c.state, _table.c["items"])
+    .with_for_update()
+)
+_LEVELLED = (  # a RETURNING here would cost SQLite four times as much: it then writes the whole row anew
+    sa.update(_table).where(_table.c.customer_id == sa.bindparam("customer")).values(online_seq=_table.c.seq)
 )
 _LEVEL_SHELF = (
     sa.update(_shelf)
     .where(_shelf.c.product_id == sa.bindparam("product"), _shelf.c.location_id == sa.bindparam("location"))
     .values(online_seq=_shelf.c.seq)
-    .returning(_shelf.c.quantity, _shelf.c.reserved, _shelf.c.seq)
+    .returning(_shelf.c.product_id, _shelf.c.location_id, _shelf.c.quantity - _shelf.c.reserved, _shelf.c.seq)
 )
 
 
 @cache
 def _keeping(dialect: str) -> sa.Insert:
     """Write a profile, new or again; the row online is now behind."""
-    new = database.insert_of(dialect, _table)
     names = ("seq", "known_at", "state", "items")
-    return new.values(
-        customer_id=sa.bindparam("customer_id"), online_seq=0, **{name: sa.bindparam(name) for name in names}
-    ).on_conflict_do_update(index_elements=["customer_id"], set_={name: new.excluded[name] for name in names})
+    new = database.insert_of(dialect, _table).values({**database.by_name("customer_id", *names), "online_seq": 0})
+    changes = {name: new.excluded[name] for name in names}
+    return new.on_conflict_do_update(index_elements=["customer_id"], set_=changes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from features import database
+from features import database, driver
 from features.events import event_of
 from features.links import ALIAS, LOGIN, LOGIN_SEEN, USER, Link, Pair, links_of, owned_by
 from features.ownership import ALIASED, chunks, events_of, give, link_of, links_at, owners_of, touch
@@ -169,9 +169,7 @@ def _seen(connection: sa.Connection, stored: Sequence[tuple[Event, int]], links:
     log = database.events.c
     users = {USER + event.user_id for event, _ in stored if event.user_id}
     new = {link.pair.other for link in links if link.pair.kind == ALIAS}
-    aliased = set(new)
-    for chunk in chunks(sorted(users)):
-        aliased |= set(connection.scalars(ALIASED, {"ids": chunk}))
+    aliased = new.union(other for (other,) in driver.of_ids(connection, ALIASED, sorted(users)))
     for event, seq in stored:
         if event.user_id and USER + event.user_id in aliased:
             yield _login_seen(event, seq)

@@ -1,16 +1,24 @@
-"""Feast's SQLite online rows of one customer, of several views, in one statement: a tenth of Feast's own way there.
+"""Feast's SQLite online rows of several views at once: read in one statement, written in one transaction.
 
-The tables, their names and the coding of keys and values are Feast's, given by `store`; only the reading is ours. One
-statement sees one state of the file, so rows of several views belong together. Other stores are read by Feast.
+A tenth and a fifth of what Feast's own ways there cost, view by view. The tables, their names and columns and the
+coding of keys and values are Feast's, given by `store`. One statement sees one state of the file, so rows of several
+views belong together. Other stores are read and written by Feast.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from features.database import BUSY_MS
+
+_WRITE = (
+    'INSERT INTO "{}" (entity_key, feature_name, value, value_text, event_ts, created_ts) VALUES (?, ?, ?, ?, ?, NULL)'
+    " ON CONFLICT (entity_key, feature_name) DO UPDATE SET value = excluded.value, value_text = excluded.value_text,"
+    " event_ts = excluded.event_ts, created_ts = NULL"
+)
 
 
 def tune(connections: Iterable[sqlite3.Connection]) -> None:
@@ -21,6 +29,26 @@ def tune(connections: Iterable[sqlite3.Connection]) -> None:
     for connection in connections:
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_MS}", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
+
+
+def write(
+    connection: sqlite3.Connection,
+    tables: Mapping[str, str],
+    rows: Iterable[tuple[bytes, Mapping[str, Mapping[str, Any]], datetime]],
+) -> None:
+    """Put `(key, {view: {feature: value}}, moment)`s into their tables, all or none, laid out as Feast does it."""
+    with connection:
+        for key, views, moment in rows:
+            at = moment.replace(tzinfo=None)
+            for view, features in views.items():
+                values = [(key, name, each.SerializeToString(), _text(each), at) for name, each in features.items()]
+                connection.executemany(_WRITE.format(tables[view]), values)
+
+
+def _text(value: Any) -> str | None:
+    """What Feast writes beside a value that is no bytes: the value as text."""
+    kind = value.WhichOneof("val")
+    return None if kind in (None, "bytes_val") else str(getattr(value, kind))
 
 
 def delete(connection: sqlite3.Connection, tables: Sequence[str], keys: Sequence[tuple[bytes]]) -> int:

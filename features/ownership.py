@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import sqlalchemy as sa
 
-from features import database
+from features import database, driver
 from features.links import ALIAS, DEVICE, KEYS, USER, Link, Pair, node_of, owned_by, whose
 
 AT_ONCE = 500
@@ -39,8 +39,7 @@ def customer_of(connection: sa.Connection, user_id: str | None, anonymous_id: st
 def owners_of(connection: sa.Connection, nodes: Iterable[str]) -> dict[str, str]:
     """The customer of each login and anonymous id."""
     found = {node: owned_by(node) for node in nodes}
-    for chunk in chunks(list(found)):
-        found.update((row.id, row.customer_id) for row in connection.execute(_OWNERS_OF, {"ids": chunk}))
+    found.update(driver.of_ids(connection, _OWNERS_OF, list(found)))
     return found
 
 
@@ -51,7 +50,7 @@ class Resolver:
         self._lock = threading.Lock()
         self._reader = database.watching(engine)
         owner = sa.select(_owners.c.customer_id).where(_owners.c.id == sa.bindparam("node"))
-        self._owner = database.again_and_again(self._reader, owner)
+        self._owner = driver.again_and_again(self._reader, owner)
 
     def close(self) -> None:
         self._reader.close()

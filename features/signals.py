@@ -14,7 +14,7 @@ from functools import cache
 
 import sqlalchemy as sa
 
-from features import budgets, database
+from features import budgets, database, driver
 from features.budgets import Used
 from features.vocabulary import ONLINE, Event
 
@@ -41,7 +41,7 @@ class Signals:
         self._version: object = None
         highest = sa.select(sa.func.max(database.events.c.seq))
         watched = "PRAGMA data_version" if engine.dialect.name == "sqlite" else highest
-        self._changed = database.again_and_again(self._reader, watched)
+        self._changed = driver.again_and_again(self._reader, watched)
         self._seq = -1
         self._stock: dict[str, dict[str, Level]] = {}
         self._feeds: dict[tuple[str, str], float] = {}
@@ -98,14 +98,13 @@ def feeds_of(event: Event, customer_id: str | None) -> Iterator[tuple[str, str]]
 
 def heard(connection: sa.Connection, feeds: Mapping[tuple[str, str], float]) -> None:
     """Note that the feed of each `(signal, location_id)` was alive at that moment."""
-    if feeds:
-        rows = [{"signal": s, "location_id": place, "last_at": at} for (s, place), at in sorted(feeds.items())]
-        connection.execute(_hearing(connection.dialect.name), rows)
+    rows = [{"signal": s, "location_id": place, "last_at": at} for (s, place), at in sorted(feeds.items())]
+    driver.each(connection, _hearing(connection.dialect.name), rows)
 
 
 @cache
 def _hearing(dialect: str) -> sa.Insert:
-    new = database.insert_of(dialect, database.feeds)
+    new = database.insert_of(dialect, database.feeds).values(database.by_name("signal", "location_id", "last_at"))
     last_at = new.excluded.last_at
     newer = database.feeds.c.last_at < last_at
     return new.on_conflict_do_update(index_elements=["signal", "location_id"], set_={"last_at": last_at}, where=newer)
@@ -113,25 +112,30 @@ def _hearing(dialect: str) -> sa.Insert:
 
 def set_stock(connection: sa.Connection, event: Event, seq: int) -> bool:
     """Take in a `Stock Updated`; False where a newer level of that product and location is already known."""
-    body, table = event.body, database.stock
-    location_id = body.get("location_id") or event.location_id or "online"
-    statement = database.insert(connection, table).values(
-        product_id=body["product_id"],
-        location_id=location_id,
-        quantity=body["quantity"],
-        reserved=0,
-        occurred_at=event.occurred_at,
-        message_id=event.message_id,
-        seq=seq,
-        online_seq=0,
+    level = {
+        "product_id": event.body["product_id"],
+        "location_id": event.body.get("location_id") or event.location_id or ONLINE,
+        "quantity": event.body["quantity"],
+        "reserved": 0,
+        "occurred_at": event.occurred_at,
+        "message_id": event.message_id,
+        "seq": seq,
+        "online_seq": 0,
+    }
+    return bool(driver.each(connection, _levelling(connection.dialect.name), [level]))
+
+
+@cache
+def _levelling(dialect: str) -> sa.sql.dml.ReturningInsert[tuple[int]]:
+    table, level = database.stock, ("quantity", "reserved", "occurred_at", "message_id", "seq", "online_seq")
+    new = database.insert_of(dialect, table).values(database.by_name("product_id", "location_id", *level))
+    newer = sa.tuple_(table.c.occurred_at, table.c.message_id) < sa.tuple_(
+        new.excluded.occurred_at, new.excluded.message_id
     )
-    new = statement.excluded
-    newer = sa.tuple_(table.c.occurred_at, table.c.message_id) < sa.tuple_(new.occurred_at, new.message_id)
-    changes = {name: new[name] for name in ("quantity", "reserved", "occurred_at", "message_id", "seq", "online_seq")}
-    result = connection.execute(
-        statement.on_conflict_do_update(index_elements=["product_id", "location_id"], set_=changes, where=newer)
+    changes = {name: new.excluded[name] for name in level}
+    return new.on_conflict_do_update(index_elements=["product_id", "location_id"], set_=changes, where=newer).returning(
+        table.c.seq
     )
-    return bool(result.rowcount)
 
 
 def reserve_stock(connection: sa.Connection, event: Event, seq: int) -> bool:
@@ -139,15 +143,24 @@ def reserve_stock(connection: sa.Connection, event: Event, seq: int) -> bool:
 
     A `Stock Updated` counts what is sellable, so it starts the reservations anew.
     """
-    body, table = event.body, database.stock
-    amount = body["quantity"] if event.name == "Stock Reserved" else -body["quantity"]
-    result = connection.execute(
-        sa.update(table)
-        .where(
-            table.c.product_id == body["product_id"],
-            table.c.location_id == (body.get("location_id") or event.location_id or "online"),
-            table.c.occurred_at < event.occurred_at,
-        )
-        .values(reserved=table.c.reserved + amount, seq=seq, online_seq=0)
+    body = event.body
+    values = {
+        "product": body["product_id"],
+        "location": body.get("location_id") or event.location_id or ONLINE,
+        "at": event.occurred_at,
+        "amount": body["quantity"] if event.name == "Stock Reserved" else -body["quantity"],
+        "now": seq,
+    }
+    return bool(driver.each(connection, _RESERVING, [values]))
+
+
+_RESERVING = (
+    sa.update(database.stock)
+    .where(
+        database.stock.c.product_id == sa.bindparam("product"),
+        database.stock.c.location_id == sa.bindparam("location"),
+        database.stock.c.occurred_at < sa.bindparam("at"),
     )
-    return bool(result.rowcount)
+    .values(reserved=database.stock.c.reserved + sa.bindparam("amount"), seq=sa.bindparam("now"), online_seq=0)
+    .returning(database.stock.c.seq)
+)

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from features import database, identity
 from features.events import event_of
+from features.profile_now import StoreDown
 from features.profiles import derive
-from features.store import ProfileStore, StoreDown
+from features.store import ProfileStore
 from features.vocabulary import Event
 from features.workspace import Workspace
 from serving import decision_index

@@ -13,8 +13,9 @@ from typing import Any
 
 from features import profiles
 from features.identity import Resolver
+from features.profile_now import ProfileNow, StoreDown
 from features.signals import Signals
-from features.store import ProfileNow, ProfileStore, StoreDown
+from features.store import ProfileStore
 from features.vocabulary import ONLINE
 from serving import counters, repeats
 from serving.brief import brief

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from features.store import ProfileNow
+from features.profile_now import ProfileNow
 from serving import contact
 from serving.decide import Decision
 from serving.facts import Contacts

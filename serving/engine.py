@@ -19,9 +19,10 @@ from features.events import EventProblem
 from features.identity import Resolver
 from features.intake import Intake, Receipt
 from features.learning import learn_from_log
+from features.profile_now import StoreDown
 from features.sentences import FileProblem
 from features.signals import Signals
-from features.store import ProfileStore, StoreDown
+from features.store import ProfileStore
 from features.vocabulary import ANONYMOUS, OUTBOUND
 from features.workspace import Workspace
 from serving import counters, repeats, schemas
@@ -102,6 +103,7 @@ class Engine:
     def close(self) -> None:
         if self._caretaker is not None:
             self._caretaker.stop()
+        self.intake.close()
         self.signals.close()
         self.resolver.close()
         self.log.close()

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy.exc
 from fakes import Face
 
-from features.store import StoreDown
+from features.profile_now import StoreDown
 from serving.problems import Problem, not_now
 
 ASK = {"customer_id": "1042", "channel": "web", "placement": "home"}

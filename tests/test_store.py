@@ -21,8 +21,9 @@ from features import build, database, profiles
 from features.events import EventLog
 from features.history import micros
 from features.ownership import touch
+from features.profile_now import StoreDown
 from features.profiles import Profile
-from features.store import REPOSITORY, ProfileStore, StoreDown
+from features.store import REPOSITORY, ProfileStore
 from features.vocabulary import Event
 from features.workspace import Workspace
 
@@ -84,6 +85,23 @@ def test_a_profile_is_read_as_it_was_written_with_its_sequence(store: ProfileSto
     assert store.read_many(["ann"])["ann"].profile == later
 
 
+def test_rows_lie_online_as_feast_itself_lays_them_out(store: ProfileStore, online: sqlite3.Connection) -> None:
+    def rows() -> list[list[tuple[object, ...]]]:
+        views = ("profile", "last_seen", "stock")
+        return [online.execute(f"SELECT * FROM onestory_{view} ORDER BY 1, 2").fetchall() for view in views]
+
+    def write(seq: int) -> list[list[tuple[object, ...]]]:
+        written(store, "laid", seq, order("laid", 1, NOON, NOON, "a"))
+        store.write_stock([("a", "online", 4, seq)])
+        return rows()
+
+    ours, store._rows, kept = write(51), None, store._rows  # without it, as every store that is not SQLite
+    by_feast = write(52), write(51)
+    store._rows = kept
+    assert by_feast[0] != ours
+    assert by_feast[1] == ours
+
+
 def test_an_unknown_customer_has_no_profile(store: ProfileStore) -> None:
     assert store.read("nobody") is None
 
@@ -138,7 +156,7 @@ def test_an_online_store_without_its_tables_is_down(workspace: Workspace) -> Non
     connection.close()
     with pytest.raises(StoreDown, match="does not answer: no such table"):
         store.read("ann")
-    with pytest.raises(StoreDown, match="does not take `profile`: no such table"):
+    with pytest.raises(StoreDown, match="does not take `profile`, `last_seen`: no such table"):
         written(store, "ann", 1, order("ann", 1, NOON, NOON, "a"))
     store.close()
 

@@ -17,9 +17,9 @@ from features import database, habits
 from features.catalog import Catalog
 from features.events import event_of
 from features.ownership import Resolver
+from features.profile_now import ProfileNow, StoreDown
 from features.profiles import Profile
 from features.signals import Level, Signals
-from features.store import ProfileNow, StoreDown
 from features.vocabulary import ANONYMOUS, ONLINE, Event, Location
 from serving.decide import Policy
 from serving.ports import CustomerDesk
