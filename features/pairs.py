@@ -8,6 +8,7 @@ them: channel and placement. A model takes the columns that it was trained on by
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -41,6 +42,11 @@ def pair_rows(
     rows[:, :own] = np.fromiter(customer, np.float64, own)
     rows[:, own : own + both] = affinity.matrix(offers)
     rows[:, own + both : own + both + static] = index.static[index.rows(offers)]
-    here = {f"channel_{channel}", f"placement_{placement}"}
-    rows[:, own + both + static :] = [1.0 if name in here else 0.0 for name in MOMENT_FEATURES]
+    rows[:, own + both + static :] = _moment(channel, placement)
     return rows
+
+
+@lru_cache(maxsize=128)
+def _moment(channel: str | None, placement: str | None) -> Floats:
+    here = {f"channel_{channel}", f"placement_{placement}"}
+    return np.array([1.0 if name in here else 0.0 for name in MOMENT_FEATURES])

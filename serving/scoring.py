@@ -59,7 +59,8 @@ class Model:
     positions: npt.NDArray[np.int64]
 
     def predict(self, rows: Matrix) -> list[float]:
-        return [float(score) for score in self.scorer.predict(rows[:, self.positions])]
+        scores: list[float] = self.scorer.predict(rows.take(self.positions, axis=1)).tolist()
+        return scores
 
 
 @dataclass(frozen=True, slots=True)
