@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 from features.profiles import LAST, RETURNED
 from features.vocabulary import DAY_S, Product
-from serving.facts import later
 from serving.rules.case import Case
 
 BOUGHT, STYLE_BOUGHT, CATEGORY_BOUGHT, STYLE_RETURNED, CATEGORY_RETURNED, ON_ITS_WAY_BACK, IN_CART = (
@@ -27,6 +26,9 @@ TOUCHES: Mapping[str, int] = {
 }
 """Each way by its name, one bit each. `bought`: the profile has an entry of the product, if only of a return;
 `category_bought`: and of a purchase so late that the longest window over categories is not over."""
+
+ROUNDED_S = 0.001
+"""The end of a window is told to the millisecond, so it may be so much later."""
 
 
 class _Ways(dict[str | None, int]):
@@ -46,7 +48,7 @@ class Touched:
 
     def __init__(self, case: Case):
         self._case, self._items = case, case.facts.items
-        self._window_s = case.book.recently_purchased.same_category.longest * DAY_S
+        self._since = case.facts.now - case.book.recently_purchased.same_category.longest * DAY_S - ROUNDED_S
         self._products: dict[str, int] = dict.fromkeys(case.in_cart, IN_CART)
         self._of_returns: dict[str, int] = {}
         """By key: the categories (`c:`) and styles (`s:`) of what came back or is on its way back."""
@@ -73,10 +75,10 @@ class Touched:
 
     def _of_category(self, category: str) -> int:
         key = "c:" + category
-        found, entry = self._of_returns.get(key, 0), self._items.get(key)
+        found, entry = self._of_returns.get(key, 0) if self._of_returns else 0, self._items.get(key)
         if entry is None:
             return found
-        if entry[LAST] and self._case.facts.now < later(entry[LAST], self._window_s):
+        if entry[LAST] > self._since:
             found |= CATEGORY_BOUGHT
         return found | CATEGORY_RETURNED if entry[RETURNED] and self._case.returned else found
 
