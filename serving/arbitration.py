@@ -92,9 +92,9 @@ def rank(
     `floor` instead of the rulebook's.
     """
     floor = book.floor if floor is None else floor
-    priced = sorted((-s.priority, s.offer.offer_id, position) for position, s in enumerate(scored))
+    priced = sorted([(-s.priority, s.offer.offer_id, position) for position, s in enumerate(scored)])
     left = [scored[position] for negated, _, position in priced if -negated >= floor]
-    below = tuple(scored[position] for negated, _, position in priced if -negated < floor)
+    below = tuple([scored[position] for negated, _, position in priced if -negated < floor])
     shown: list[Ranked] = []
     excluded: list[tuple[Scored, str]] = []
     per_category: dict[str, int] = {}

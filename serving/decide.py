@@ -75,15 +75,16 @@ def _scored(
     case: Case, screened: Screened, propensity: float | None, return_risk: float | None, churn: float | None
 ) -> Scored:
     offer, product_id = screened.offer, screened.product_id
+    product = case.product(product_id) if product_id else None
     return Scored(
-        offer=offer,
-        product_id=product_id,
-        category=case.product(product_id).category if product_id else offer.category,
-        propensity=propensity,
-        worth=worth_of(case, offer, product_id, return_risk),
-        context=context_of(case, offer, product_id, churn),
-        exponent=case.book.arbitration.propensity_exponent,
-        set_aside=screened.set_aside,
+        offer,
+        product_id,
+        product.category if product else offer.category,
+        propensity,
+        worth_of(case, offer, product, return_risk),
+        context_of(case, offer, product, churn),
+        case.book.arbitration.propensity_exponent,
+        screened.set_aside,
     )
 
 

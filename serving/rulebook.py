@@ -54,6 +54,11 @@ class Window(checked_yaml.Checked):
             return self.days if days is None else days
         return own if days is None else max(own, days)
 
+    @cached_property
+    def longest(self) -> float:
+        """More than which `days_for` never says."""
+        return max(self.days, *self.kinds.values(), *self.categories.values(), 0.0)
+
 
 class RecentlyPurchased(checked_yaml.Checked):
     same_product: Window = Window(days=30)

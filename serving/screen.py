@@ -6,16 +6,13 @@ back: their order never matters, and one more never opens an offer. The rules th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from features.vocabulary import Offer, Product
-from serving import rules
-from serving.rules import MOMENT, OFFER, PRODUCT, TERMS, Case, Reason, Reasons, Rule
-from serving.rules.stock import set_aside
-
-Asked = Sequence[Callable[..., Reasons]]
+from features.catalog import Catalog
+from features.vocabulary import Offer
+from serving.rules import MOMENT, OFFER, TERMS, Asked, Case, Reason, Rule, table
+from serving.rules.touched import Touched
 
 
 class Screened(NamedTuple):
@@ -44,68 +41,92 @@ def screen(case: Case, offers: Sequence[Offer]) -> list[Screened]:
     of best affinity. The time at which it is free again is, per product, the latest of its reasons'
     (None if any is None), over several products the earliest of theirs.
     """
-    shared = _Shared(case)
-    return [_screened(case, offer, shared) for offer in offers]
+    known, shared = _candidates_of(case.catalog), _Shared(case)
+    for offer in offers:
+        if offer.offer_id not in known:
+            known[offer.offer_id] = _Candidate(offer)
+    return [_screened(case, known[offer.offer_id], shared) for offer in offers]
+
+
+class _Candidate:
+    """What of an offer's screen depends on no customer: worked out once for a catalog."""
+
+    __slots__ = ("_opened", "earns_by_product", "has_products", "offer", "sort")
+
+    def __init__(self, offer: Offer):
+        self.offer = offer
+        self.has_products = bool(offer.product_ids or offer.category)
+        self.earns_by_product = offer.earns_by_product
+        self.sort = (offer.kind, self.has_products, offer.eligibility is None)
+        """Rules of the moment say the same of all offers of a sort."""
+        self._opened: dict[str | None, Screened] = {}
+
+    def opened(self, product_id: str | None) -> Screened:
+        """The offer, open with that product, and nothing else to say."""
+        found = self._opened.get(product_id)
+        if found is None:
+            found = self._opened[product_id] = Screened(self.offer, product_id)
+        return found
+
+
+_kept: list[tuple[Catalog, dict[str, _Candidate]]] = []
+
+
+def _candidates_of(catalog: Catalog) -> dict[str, _Candidate]:
+    """By offer id, for the last few catalogs."""
+    for kept, found in _kept:
+        if kept is catalog:
+            return found
+    candidates: dict[str, _Candidate] = {}
+    _kept[:] = [*_kept[-3:], (catalog, candidates)]
+    return candidates
+
+
+class _Said(NamedTuple):
+    """What is said alike of offers of one sort: by the rules of the moment, and of each product."""
+
+    of_moment: tuple[Reason, ...]
+    of_products: dict[str, tuple[Reason, ...]]
 
 
 class _Shared:
-    """Reasons that offers share: those of the moment, and those of a product for one offer kind."""
+    """What the rules say of more than one offer, and which of them have anything to say at all."""
 
     def __init__(self, case: Case):
-        self._case, self._items = case, case.facts.items
-        self._of_offer = rules.asked(case, OFFER)
-        self._suspects = _union(rule.about(case) for rule in self._of_offer)
-        self._of_moment = _functions(rules.asked(case, MOMENT))
-        self._of_terms = rules.asked(case, TERMS)
-        self._of_product = rules.asked(case, PRODUCT)
-        self._terms: dict[bool, Asked] = {}
-        self._by_needs: dict[tuple[bool, bool, bool], Asked] = {}
-        self._products: dict[tuple[str, str], tuple[Reason, ...]] = {}
-        self._moments: dict[tuple[str, bool, bool], tuple[Reason, ...]] = {}
+        self._case, self._table, self._touched = case, table(), Touched(case)
+        self._of_offer = [(rule, rule.about(case)) for rule in self._table.asked(case, OFFER)]
+        self._suspects = _union(about for _, about in self._of_offer)
+        self._of_moment = _functions(self._table.asked(case, MOMENT))
+        of_terms = self._table.asked(case, TERMS)
+        self.terms = {True: _functions(of_terms), False: _functions(rule for rule in of_terms if rule.needs is None)}
+        """The rules on terms, by whether an offer earns what its product does; mostly there are none to ask."""
+        self._said: dict[tuple[str, bool, bool], _Said] = {}
+        self._of_products: dict[str, dict[str, tuple[Reason, ...]]] = {}
+
+    def of_sort(self, candidate: _Candidate) -> _Said:
+        """Products are judged by the offer's kind alone."""
+        found = self._said.get(candidate.sort)
+        if found is None:
+            of_moment = _applied(self._of_moment, self._case, candidate.offer)
+            of_products = self._of_products.setdefault(candidate.offer.kind, {})
+            found = self._said[candidate.sort] = _Said(of_moment, of_products)
+        return found
 
     def of_offer(self, offer: Offer) -> tuple[Reason, ...]:
-        """What the offer's own rules and those of the moment say."""
-        key = (offer.kind, bool(offer.product_ids or offer.category), offer.eligibility is None)
-        of_moment = self._moments.get(key)
-        if of_moment is None:
-            of_moment = self._moments[key] = _applied(self._of_moment, self._case, offer)
+        """What the offer's own rules say."""
         if self._suspects is not None and offer.offer_id not in self._suspects:
-            return of_moment
-        asked = [rule.holds_back for rule in self._of_offer if rule.needs is None or getattr(offer, rule.needs)]
-        return _applied(asked, self._case, offer) + of_moment
+            return ()
+        asked = [
+            rule.holds_back
+            for rule, about in self._of_offer
+            if (about is None or offer.offer_id in about) and (rule.needs is None or getattr(offer, rule.needs))
+        ]
+        return _applied(asked, self._case, offer)
 
     def of_product(self, offer: Offer, product_id: str) -> tuple[Reason, ...]:
         """What the rules say of one of the offer's products."""
-        key = (offer.kind, product_id)
-        found = self._products.get(key)
-        if found is None:
-            product = self._case.product(product_id)
-            found = self._products[key] = _applied(self._asked(product), self._case, offer, product)
-        return found
-
-    def terms_of(self, offer: Offer) -> Asked:
-        """The rules on the offer's terms for a product; mostly there are none to ask."""
-        key = offer.earns_by_product
-        found = self._terms.get(key)
-        if found is None:
-            needed = (each for each in self._of_terms if each.needs is None or getattr(offer, each.needs))
-            found = self._terms[key] = _functions(needed)
-        return found
-
-    def _asked(self, product: Product) -> Asked:
-        """The rules for which there is anything to see: the others would say nothing."""
-        category, items = product.category, self._items
-        key = (
-            "p:" + product.product_id in items,
-            category is not None and "c:" + category in items,
-            product.parent_id is not None,
-        )
-        asked = self._by_needs.get(key)
-        if asked is None:
-            there = {name for name, has in zip(("bought", "category_bought", "style"), key, strict=True) if has}
-            needed = [rule for rule in self._of_product if rule.needs is None or rule.needs in there]
-            asked = self._by_needs[key] = _functions(needed)
-        return asked
+        product = self._case.product(product_id)
+        return _applied(self._table.of_product(self._touched.by(product)), self._case, offer, product)
 
 
 def _union(named: Iterable[Collection[str] | None]) -> set[str] | None:
@@ -122,22 +143,28 @@ def _functions(asked: Iterable[Rule]) -> Asked:
     return [rule.holds_back for rule in asked]
 
 
-def _screened(case: Case, offer: Offer, shared: _Shared) -> Screened:
-    reasons, terms = shared.of_offer(offer), shared.terms_of(offer)
+def _screened(case: Case, candidate: _Candidate, shared: _Shared) -> Screened:
+    offer, said, terms = candidate.offer, shared.of_sort(candidate), shared.terms[candidate.earns_by_product]
+    reasons, of_products = shared.of_offer(offer) + said.of_moment, said.of_products
     passed_over: list[tuple[str, tuple[Reason, ...]]] = []
     chosen: str | None = None
     for product_id in case.products_by_affinity(offer):
-        held = shared.of_product(offer, product_id)
+        held = of_products.get(product_id)
+        if held is None:
+            held = of_products[product_id] = shared.of_product(offer, product_id)
         if terms:
             held += _applied(terms, case, offer, case.product(product_id))
         if not held:
             chosen = product_id
             break
         passed_over.append((product_id, held))
-    if chosen is None and not passed_over and case.has_products(offer):
+    if chosen is None and not passed_over and candidate.has_products:
         reasons = (*reasons, Reason("stock_unknown", "products", 0, 1))  # a category that has no product
     if not reasons and (chosen is not None or not passed_over):
-        return Screened(offer, chosen, (), None, tuple(passed_over), set_aside(case, chosen) if chosen else None)
+        place = case.set_aside.get(chosen) if chosen is not None else None
+        if place is None and not passed_over:
+            return candidate.opened(chosen)
+        return Screened(offer, chosen, (), None, tuple(passed_over), place)
     times = [_latest(reasons)] if reasons else []
     if chosen is None and passed_over:
         per_product = [_latest(held) for _, held in passed_over]
@@ -150,20 +177,25 @@ def _screened(case: Case, offer: Offer, shared: _Shared) -> Screened:
 
 def _applied(asked: Asked, *given: object) -> tuple[Reason, ...]:
     """What each rule says; a rule that raises holds the offer back too, and says which one it was."""
-    found: list[Reason] = []
+    found: tuple[Reason, ...] = ()
     for rule in asked:
         try:
             said = rule(*given)
             if said:
-                found += said
+                found = (*found, *said)
         except Exception as error:
-            found.append(Reason("rule_error", rule.__name__, type(error).__name__, "a rule that does not fail"))
-    return tuple(found)
+            found = (*found, Reason("rule_error", rule.__name__, type(error).__name__, "a rule that does not fail"))
+    return found
 
 
 def _latest(reasons: Sequence[Reason]) -> float | None:
-    times = [reason.retry_after for reason in reasons]
-    return None if None in times else max(at for at in times if at is not None)
+    latest = 0.0
+    for reason in reasons:
+        at = reason.retry_after
+        if at is None:
+            return None
+        latest = max(latest, at)
+    return latest
 
 
 def _merged(held: Iterable[tuple[Reason, ...]]) -> Iterable[Reason]:
@@ -171,7 +203,8 @@ def _merged(held: Iterable[tuple[Reason, ...]]) -> Iterable[Reason]:
     shared: dict[tuple[object, ...], list[Reason]] = {}
     for reasons in held:
         for r in reasons:
-            shared.setdefault((r.code, r.rule, str(r.observed), r.limit, r.retry_after, r.evidence), []).append(r)
+            code, rule, observed, limit, retry_after, evidence, _, _ = r
+            shared.setdefault((code, rule, str(observed), limit, retry_after, evidence), []).append(r)
     for same in shared.values():
         products = tuple(r.product_id for r in same if r.product_id is not None)
-        yield same[0] if len(same) == 1 else replace(same[0], product_ids=products)
+        yield same[0] if len(same) == 1 else same[0]._replace(product_ids=products)

@@ -14,7 +14,7 @@ import math
 from typing import NamedTuple
 
 from features.profiles import DECAYED_TRIPS, ITEM_HALF_LIFE_DAYS, LAST
-from features.vocabulary import DAY_S, Offer
+from features.vocabulary import DAY_S, Offer, Product
 from serving.rules.case import Case
 from serving.rules.terms import margin_of
 
@@ -50,10 +50,10 @@ class Context(NamedTuple):
 ORDINARY = Context(1.0)
 
 
-def worth_of(case: Case, offer: Offer, product_id: str | None, return_risk: float | None) -> Worth:
-    product = case.product(product_id) if product_id else None
+def worth_of(case: Case, offer: Offer, product: Product | None, return_risk: float | None) -> Worth:
     value = offer.value
-    baseline = _baseline(case, product_id) if value.discount > 0.0 and case.personal else None
+    asked = value.discount > 0.0 and case.personal
+    baseline = _baseline(case, product.product_id if product else None) if asked else None
     return Worth(margin_of(offer, product), return_risk, value.discount, baseline, value.cost)
 
 
@@ -74,11 +74,12 @@ def _baseline(case: Case, product_id: str | None) -> float:
     return 1.0 - math.exp2(-purchases * days / ITEM_HALF_LIFE_DAYS)
 
 
-def context_of(case: Case, offer: Offer, product_id: str | None, churn: float | None) -> Context:
+def context_of(case: Case, offer: Offer, product: Product | None, churn: float | None) -> Context:
+    """Alike for all offers of a kind; but for what is about the category of the product that is looked at."""
     weight = case.book.arbitration.context_weights.get(offer.kind)
     if weight is None:
         return ORDINARY
-    in_view = bool(weight.in_view) and case.facts.product_id is not None and _in_view(case, offer, product_id)
+    in_view = bool(weight.in_view) and case.facts.product_id is not None and _in_view(case, offer, product)
     key = ("context", offer.kind, in_view, churn)
     found: Context | None = case.shared.get(key)
     if found is None:
@@ -91,8 +92,8 @@ def context_of(case: Case, offer: Offer, product_id: str | None, churn: float | 
     return found
 
 
-def _in_view(case: Case, offer: Offer, product_id: str | None) -> bool:
+def _in_view(case: Case, offer: Offer, product: Product | None) -> bool:
     """Whether the offer is about the category of the product that the customer is looking at."""
     looked_at = case.facts.product_id
     category = case.product(looked_at).category if looked_at else None
-    return category is not None and category == (case.product(product_id).category if product_id else offer.category)
+    return category is not None and category == (product.category if product else offer.category)

@@ -26,6 +26,7 @@ from serving.facts import Facts, moment
 from serving.rulebook import Rulebook
 from serving.rules import OFFER, PRODUCT, RULES, Case, Reason
 from serving.rules.consent import allowed
+from serving.rules.touched import TOUCHES, Touched
 from serving.scoring import Models
 
 Key = tuple[str, str, float | None, str | None]
@@ -135,15 +136,21 @@ def test_rules_that_are_not_asked_would_have_said_nothing(world: World) -> None:
         if came.offer.product_ids or came.offer.category:
             continue
         assert {key(reason) for reason in came.reasons} == every(world, came.offer)
+    touched, offers = Touched(case), list(world.catalog.offers.values())
     for rule in RULES:
         if rule.looks_at == OFFER:
             about = rule.about(case)
-            for offer in world.catalog.offers.values():
+            for offer in offers:
                 needed = rule.needs is None or getattr(offer, rule.needs)
                 if not needed or not rule.concerns(case) or (about is not None and offer.offer_id not in about):
                     assert list(rule.holds_back(case, offer)) == []
+        elif rule.looks_at == PRODUCT:
+            assert rule.concerns(case)  # what it needs says all
+            for offer, product in ((o, case.product(p)) for o in offers for p in world.catalog.products_of(o)):
+                if rule.needs is not None and not TOUCHES[rule.needs] & touched.by(product):
+                    assert list(rule.holds_back(case, offer, product)) == []
         elif not rule.concerns(case):
-            for offer in world.catalog.offers.values():
+            for offer in offers:
                 for product_id in world.catalog.products_of(offer):
                     assert list(rules.applied_to(rule, case, offer, case.product(product_id))) == []
 

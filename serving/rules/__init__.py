@@ -6,7 +6,7 @@ numbers come from `rulebook.yaml`, and docs/rulebook.md has a line for each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,11 @@ from serving.rules import (
     terms,
 )
 from serving.rules.case import Case, Reason, Reasons
+from serving.rules.touched import TOUCHES
 
-__all__ = ["MOMENT", "OFFER", "PRODUCT", "RULES", "TERMS", "Case", "Reason", "Reasons", "Rule"]
+__all__ = ["MOMENT", "OFFER", "PRODUCT", "RULES", "TERMS", "Asked", "Case", "Reason", "Reasons", "Rule", "table"]
+
+Asked = Sequence[Callable[..., Reasons]]
 
 OFFER, MOMENT, PRODUCT, TERMS = "offer", "moment", "product", "terms"
 """What a rule looks at, and so how often it is asked: the offer; the customer and the moment, alike for all offers of
@@ -47,8 +50,8 @@ class Rule:
     """One rule. It would say nothing, and so is not asked, where `concerns` is false, or what it `needs` is not there.
 
     Of OFFER rules `about` names the offers that it may say anything of (None: any), and `needs` is something of the
-    offer; of PRODUCT rules whether the profile has an entry of the product (`bought`) or
-    its category (`category_bought`), or the product a style (`style`).
+    offer. Of PRODUCT rules `needs` is how the customer must have touched the product (see `touched`), and says all:
+    they have no `concerns`.
     """
 
     name: str
@@ -75,23 +78,23 @@ RULES: tuple[Rule, ...] = (
     Rule("signals.stock", signals.stock, SILENT, MOMENT),
     Rule("signals.cases", signals.cases, SILENT, MOMENT, None, lambda case: case.demands("cases")),
     Rule("signals.consent", signals.consent, SILENT, MOMENT, None, lambda case: case.demands("consent")),
-    Rule("consent.marketing", consent.marketing, ("no_consent",), MOMENT),
-    Rule("consent.personalisation", consent.personalisation, ("no_consent",), MOMENT),
-    Rule("quiet_hours.quiet_hours", quiet_hours.quiet_hours, ("quiet_hours",), MOMENT),
+    Rule("consent.marketing", consent.marketing, ("no_consent",), MOMENT, None, lambda case: case.outbound),
+    Rule("consent.personalisation", consent.personalisation, ("no_consent",), MOMENT, None, lambda c: not c.personal),
+    Rule("quiet_hours.quiet_hours", quiet_hours.quiet_hours, ("quiet_hours",), MOMENT, None, lambda c: c.outbound),
     Rule("care.open_case", care.open_case, ("open_case",), MOMENT, None, lambda case: case.open_cases),
     Rule("care.broken_promise", care.broken_promise, ("promise_broken",), MOMENT, None, lambda c: c.broken_promises),
     Rule("care.failed_checkout", care.failed_checkout, ("checkout_failed",), MOMENT, None, lambda c: c.failed_checkout),
     Rule("returns.too_many", returns.too_many, ("too_many_returns",), MOMENT),
     Rule("purchases.same_product", purchases.same_product, ("recently_purchased",), PRODUCT, "bought"),
-    Rule("purchases.same_style", purchases.same_style, ("recently_purchased",), PRODUCT, "style"),
+    Rule("purchases.same_style", purchases.same_style, ("recently_purchased",), PRODUCT, "style_bought"),
     Rule("purchases.same_category", purchases.same_category, ("recently_purchased",), PRODUCT, "category_bought"),
     Rule("purchases.usual_interval", purchases.usual_interval, ("too_soon_to_replenish",), PRODUCT, "bought"),
     Rule("returns.same_product", returns.same_product, ("recently_returned",), PRODUCT, "bought"),
-    Rule("returns.same_style", returns.same_style, ("recently_returned",), PRODUCT, "style", lambda c: c.returned),
-    Rule("returns.same_category", returns.same_category, ("recently_returned",), PRODUCT, None, lambda c: c.returned),
-    Rule("returns.open_return", returns.open_return, ("open_return",), PRODUCT, None, lambda c: c.open_returns),
+    Rule("returns.same_style", returns.same_style, ("recently_returned",), PRODUCT, "style_returned"),
+    Rule("returns.same_category", returns.same_category, ("recently_returned",), PRODUCT, "category_returned"),
+    Rule("returns.open_return", returns.open_return, ("open_return",), PRODUCT, "on_its_way_back"),
     Rule("stock.stock", stock.stock, ("out_of_stock", "stock_unknown"), PRODUCT),
-    Rule("cart.in_cart", cart.in_cart, ("in_cart",), PRODUCT, None, lambda case: case.in_cart),
+    Rule("cart.in_cart", cart.in_cart, ("in_cart",), PRODUCT, "in_cart"),
     Rule("terms.below_margin", terms.below_margin, ("below_margin",), OFFER, about=terms.earning_too_little),
     Rule("terms.below_margin_of_product", terms.below_margin_of_product, ("below_margin",), TERMS, "earns_by_product"),
     Rule("limits.contact_limit", limits.contact_limit, ("contact_limit",), MOMENT, None, lambda c: c.outbound),
@@ -101,9 +104,36 @@ RULES: tuple[Rule, ...] = (
 """Every rule. Floor and exclusivity are arbitration's business."""
 
 
-def asked(case: Case, looks_at: str) -> list[Rule]:
-    """The rules of that sort that have anything to see in this decision."""
-    return [rule for rule in RULES if rule.looks_at == looks_at and rule.concerns(case)]
+class Table:
+    """The rules by what they look at, sorted out once."""
+
+    def __init__(self, rules: Sequence[Rule]):
+        self.rules = rules
+        self._by = {sort: tuple(rule for rule in rules if rule.looks_at == sort) for sort in (OFFER, MOMENT, TERMS)}
+        self._of_product = [rule for rule in rules if rule.looks_at == PRODUCT]
+        self._touching: dict[int, Asked] = {}
+
+    def asked(self, case: Case, looks_at: str) -> list[Rule]:
+        """The rules of that sort that have anything to see in this decision."""
+        return [rule for rule in self._by[looks_at] if rule.concerns is _always or rule.concerns(case)]
+
+    def of_product(self, touches: int) -> Asked:
+        """The PRODUCT rules that have anything to see in a product that the customer has touched in these ways."""
+        found = self._touching.get(touches)
+        if found is None:
+            needed = (rule for rule in self._of_product if rule.needs is None or TOUCHES[rule.needs] & touches)
+            found = self._touching[touches] = tuple(rule.holds_back for rule in needed)
+        return found
+
+
+_kept = [Table(RULES)]
+
+
+def table() -> Table:
+    """The table of RULES."""
+    if _kept[0].rules is not RULES:
+        _kept[0] = Table(RULES)
+    return _kept[0]
 
 
 def applied_to(rule: Rule, case: Case, offer: Offer, product: Product | None) -> Reasons:

@@ -24,8 +24,7 @@ from serving.facts import Facts, later, moment
 from serving.rulebook import Rulebook
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """Why one offer, or one of its products, is held back.
 
     `retry_after`: the moment (epoch seconds) at which this reason is gone; None when only an event can
@@ -169,6 +168,11 @@ class Case:
                 reason = entry[RETURN_REASON].lower()
                 found.append(Returned(key[2:], style, category, entry[RETURNED], reason, entry[RETURN_ID]))
         return tuple(found)
+
+    @cached_property
+    def set_aside(self) -> dict[str, str | None]:
+        """Of each product that the stock rule found sold out: the shop where it can be set aside for the customer."""
+        return {}
 
     @cached_property
     def shared(self) -> dict[Any, Any]:

@@ -12,7 +12,6 @@ from features.vocabulary import ONLINE, Offer, Product
 from serving.rules.case import Case, Reason, Reasons
 
 SETS_ASIDE = frozenset({"web", "app", "call_centre"})
-_UNKNOWN = object()
 
 
 def stock(case: Case, offer: Offer, product: Product) -> Reasons:
@@ -22,24 +21,18 @@ def stock(case: Case, offer: Offer, product: Product) -> Reasons:
     level, minimum = case.facts.stock.get(product_id), case.book.stock.minimum
     if level is None:
         return (Reason("stock_unknown", "stock", None, minimum, None, location_id, product_id),)
-    if level.quantity >= minimum or set_aside(case, product_id) is not None:
+    if level.quantity >= minimum:
+        return ()
+    if product_id not in case.set_aside:
+        case.set_aside[product_id] = _shop_for(case, product_id)
+    if case.set_aside[product_id] is not None:
         return ()
     return (Reason("out_of_stock", "stock", level.quantity, minimum, None, level.message_id, product_id),)
 
 
-def set_aside(case: Case, product_id: str) -> str | None:
-    """The shop where a product that is sold out online can be set aside for the customer."""
+def _shop_for(case: Case, product_id: str) -> str | None:
     facts = case.facts
-    if facts.location_id != ONLINE or facts.channel not in SETS_ASIDE:
-        return None
-    level = facts.stock.get(product_id)
-    if level is None or level.quantity >= case.book.stock.minimum:
-        return None
-    key = ("set_aside", product_id)
-    found = case.shared.get(key, _UNKNOWN)
-    if found is _UNKNOWN:
-        found = case.shared[key] = _nearest(case, product_id)
-    return found  # type: ignore[no-any-return]
+    return _nearest(case, product_id) if facts.location_id == ONLINE and facts.channel in SETS_ASIDE else None
 
 
 def _nearest(case: Case, product_id: str) -> str | None:

@@ -1,0 +1,88 @@
+"""How this customer has touched a product: by what they bought, returned, are returning, or have in the cart.
+
+A rule on products names the one way that it `needs`; of a product that nobody touched in that way it would say
+nothing, so it is not asked. Categories and styles are looked up once a decision. What follows is the rules' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from features.profiles import LAST, RETURNED
+from features.vocabulary import DAY_S, Product
+from serving.rules.case import Case
+
+BOUGHT, STYLE_BOUGHT, CATEGORY_BOUGHT, STYLE_RETURNED, CATEGORY_RETURNED, ON_ITS_WAY_BACK, IN_CART = (
+    1 << place for place in range(7)
+)
+TOUCHES: Mapping[str, int] = {
+    "bought": BOUGHT,
+    "style_bought": STYLE_BOUGHT,
+    "category_bought": CATEGORY_BOUGHT,
+    "style_returned": STYLE_RETURNED,
+    "category_returned": CATEGORY_RETURNED,
+    "on_its_way_back": ON_ITS_WAY_BACK,
+    "in_cart": IN_CART,
+}
+"""Each way by its name, one bit each. `bought`: the profile has an entry of the product, if only of a return;
+`category_bought`: and of a purchase so late that the longest window over categories is not over."""
+
+ROUNDED_S = 0.001
+"""The end of a window is told to the millisecond, so it may be so much later."""
+
+
+class _Ways(dict[str | None, int]):
+    """The ways of each category or style, looked up when first asked for; none without a name."""
+
+    def __init__(self, of: Callable[[str], int]):
+        super().__init__({None: 0, "": 0})
+        self._of = of
+
+    def __missing__(self, name: str | None) -> int:
+        found = self[name] = self._of(name or "")
+        return found
+
+
+class Touched:
+    """The products of one decision, each with the ways in which its customer has touched it."""
+
+    def __init__(self, case: Case):
+        self._case, self._items = case, case.facts.items
+        self._since = case.facts.now - case.book.recently_purchased.same_category.longest * DAY_S - ROUNDED_S
+        self._products: dict[str, int] = dict.fromkeys(case.in_cart, IN_CART)
+        self._of_returns: dict[str, int] = {}
+        """By key: the categories (`c:`) and styles (`s:`) of what came back or is on its way back."""
+        for each in case.returned:
+            self._note(each.style, each.category, STYLE_RETURNED, CATEGORY_RETURNED)
+        for back in case.open_returns:
+            for product_id in back.product_ids:
+                self._products[product_id] = self._products.get(product_id, 0) | ON_ITS_WAY_BACK
+                product = case.product(product_id)
+                self._note(product.parent_id, product.category, ON_ITS_WAY_BACK, ON_ITS_WAY_BACK)
+        self._categories, self._styles = _Ways(self._of_category), _Ways(self._of_style)
+
+    def by(self, product: Product) -> int:
+        """The ways of one product; 0: in none."""
+        found = self._categories[product.category] | self._styles[product.parent_id]
+        if "p:" + product.product_id in self._items:
+            found |= BOUGHT
+        return found | self._products.get(product.product_id, 0) if self._products else found
+
+    def _note(self, style: str | None, category: str | None, of_style: int, of_category: int) -> None:
+        for sort, name, way in (("s:", style, of_style), ("c:", category, of_category)):
+            if name:
+                self._of_returns[sort + name] = self._of_returns.get(sort + name, 0) | way
+
+    def _of_category(self, category: str) -> int:
+        key = "c:" + category
+        found, entry = self._of_returns.get(key, 0) if self._of_returns else 0, self._items.get(key)
+        if entry is None:
+            return found
+        if entry[LAST] > self._since:
+            found |= CATEGORY_BOUGHT
+        return found | CATEGORY_RETURNED if entry[RETURNED] and self._case.returned else found
+
+    def _of_style(self, style: str) -> int:
+        """Any size of the style counts as bought: the rules look at which."""
+        bought = any("p:" + size in self._items for size in self._case.catalog.sizes_of(style))
+        return self._of_returns.get("s:" + style, 0) | (STYLE_BOUGHT if bought else 0)
