@@ -2,8 +2,9 @@
 
 Each worker appends a short line an answer to a file of its own, and before it decides reads what the others have
 appended: some microseconds, no waiting for another process, no database. The file of a worker that is gone is read
-once. It is soft: what is lost with it is that an answer goes on with another one. Customers are named by a hash under the workspace's key, and files are dropped
-when they are full or a day old; what was shown stands in the decision log alone.
+once. It is soft: what is lost with it is that an answer goes on with another one. Customers are named by a hash under
+the workspace's key, and files are dropped when they are full or a day old; what was shown stands in the decision log
+alone.
 """
 
 from __future__ import annotations
@@ -45,7 +46,6 @@ class LastDecisions:
 
     def __init__(self, folder: Path, key: bytes):
         self._folder, self._key = folder, key
-        self._place = str(folder)  # a Path would be made a text again for every decision
         self._lock = threading.Lock()
         self._name = secrets.token_hex(4)
         self._number = 0
@@ -134,7 +134,7 @@ class LastDecisions:
 
     def _read(self) -> None:
         """Take in what the other workers have appended."""
-        changed = os.stat(self._place).st_mtime_ns
+        changed = self._folder.stat().st_mtime_ns
         if changed != self._listed:
             self._listed = changed if time.time_ns() - changed > TICK_NS else 0
             self._list()

@@ -28,7 +28,8 @@ class Straight:
             if not self._foremost:
                 self._go_before(scope["app"])
             if scope["path"] == self._path and scope["method"] == "POST" and _is_json(scope) and self._ready():
-                return await self._answer(scope, receive, send)
+                await self._answer(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
     def _go_before(self, whole: Any) -> None:
