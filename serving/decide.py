@@ -185,12 +185,11 @@ def _shown(position: int, scored: Scored, probability: float, decision: Decision
 
 def _treatment(scored: Scored, decision: Decision, tier: str | None) -> dict[str, str]:
     offer, facts, policy = scored.offer, decision.facts, decision.policy
-    place_id = scored.set_aside or facts.location_id
-    key = (offer.offer_id, scored.product_id, place_id, tier, facts.channel)
+    place = policy.catalog.locations.get(scored.set_aside or facts.location_id or "")
+    key = (offer.offer_id, scored.product_id, place.location_id if place else None, tier, facts.channel)
     found = policy.treated.get(key)
     if found is None:
         product = policy.catalog.products.get(scored.product_id or "")
-        place = policy.catalog.locations.get(place_id or "")
         found = treatment_of(offer, product, place, tier, facts.channel)
         if len(policy.treated) < MOST_TREATED:
             policy.treated[key] = found

@@ -52,12 +52,13 @@ class Told(dict[str, Any]):
     def __init__(self, shown: Mapping[str, Any], trace: Mapping[str, Any]):
         super().__init__(shown, **trace)
         self._trace = trace
-        self.without_trace = orjson.dumps(shown)
+        self.without_trace = orjson.dumps(shown, option=orjson.OPT_SERIALIZE_NUMPY)
 
     @property
     def whole(self) -> orjson.Fragment:
         """All of it, as a record keeps it."""
-        return orjson.Fragment(self.without_trace[:-1] + b"," + orjson.dumps(self._trace)[1:])
+        trace = orjson.dumps(self._trace, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.Fragment(self.without_trace[:-1] + b"," + trace[1:])
 
 
 def logged(draft: Draft, seq: int | None, profile_at: int | None) -> dict[str, Any]:
