@@ -21,7 +21,7 @@ from rich.table import Table
 
 from features.vocabulary import SIGNALS
 from features.workspace import Workspace, open_workspace
-from serving.decide import Decision, shown
+from serving.decide import Decision
 from serving.desk import Desk
 from serving.engine import Engine
 from serving.question import Question
@@ -34,8 +34,8 @@ CANDIDATES = (20, 200)
 class Untraced(Desk):
     """A desk that keeps no reasons."""
 
-    def answered(self, decision: Decision, decision_id: str) -> dict[str, Any]:
-        return {**shown(decision, decision_id), "suppressed": [], "passed_over": []}
+    def traced(self, decision: Decision) -> dict[str, Any]:
+        return {"suppressed": [], "passed_over": []}
 
 
 def main(workspace: Workspace, console: Console, quick: bool) -> None:

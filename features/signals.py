@@ -22,6 +22,9 @@ ABOUT_STOCK = frozenset({"Stock Updated", "Stock Reserved", "Stock Released"})
 _ABOUT = {"Support Case Opened": "cases", "Support Case Resolved": "cases", "Consent Updated": "consent"}
 
 
+MOST_PLACES = 1_000
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """The sellable stock of one product at one location, and the message that said so."""
@@ -45,6 +48,7 @@ class Signals:
         self._seq = -1
         self._stock: dict[str, dict[str, Level]] = {}
         self._feeds: dict[tuple[str, str], float] = {}
+        self._heard: dict[tuple[tuple[str, ...], str | None], dict[str, float | None]] = {}
         self._uses = budgets.Uses()
         self.refresh()
 
@@ -65,6 +69,7 @@ class Signals:
                 self._seq = row.seq
             feeds = self._reader.execute(sa.select(database.feeds))
             self._feeds = {(row.signal, row.location_id): row.last_at for row in feeds}
+            self._heard = {}
             self._uses.refresh(self._reader)
             self._version = version
 
@@ -80,6 +85,17 @@ class Signals:
         """When the feed of `signal` (at that location, or as a whole) last said anything; None if never."""
         times = [t for t in (self._feeds.get((signal, "")), self._feeds.get((signal, location_id))) if t is not None]
         return max(times, default=None)
+
+    def heard(self, signals: tuple[str, ...], location_id: str | None) -> Mapping[str, float | None]:
+        """When each of these feeds was last heard of, that of stock for one location. Told alike until a `refresh`."""
+        memory = self._heard  # before it is read what belongs there: another thread may refresh meanwhile
+        found = memory.get((signals, location_id))
+        if found is None:
+            found = {signal: self.last_at(signal) for signal in signals}
+            found["stock"] = self.last_at("stock", location_id) if location_id else None
+            if len(memory) < MOST_PLACES:  # a caller may name any
+                memory[signals, location_id] = found
+        return found
 
 
 def feeds_of(event: Event, customer_id: str | None) -> Iterator[tuple[str, str]]:

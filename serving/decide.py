@@ -9,7 +9,9 @@ of each feed. `Policy` is everything it decides by: catalog, rulebook, models. `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from features import habits
@@ -29,18 +31,30 @@ from serving.worth import context_of, worth_of
 ENGINE_VERSION = "3"
 """Rises when the same facts and policy may give another answer; replay compares bytes within one version."""
 
+MOST_TREATED = 16_384
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Policy:
-    """What a decision decides by; replaced as a whole when a file or a model changes."""
+    """What a decision decides by; replaced as a whole when a file or a model changes. What follows from it is kept."""
 
     catalog: Catalog
     book: Rulebook
     models: Models
 
-    @property
-    def versions(self) -> dict[str, str | None]:
+    @cached_property
+    def versions(self) -> Mapping[str, str | None]:
         return {"rulebook": self.book.version, "catalog": self.catalog.version, **self.models.versions}
+
+    @cached_property
+    def feeds(self) -> tuple[str, ...]:
+        """Those that a decision looks at: the rulebook's, and whether anything is known of customers at all."""
+        return tuple(dict.fromkeys((*self.book.signals, "profile")))
+
+    @cached_property
+    def treated(self) -> dict[tuple[str | None, ...], dict[str, str]]:
+        """Texts that were filled in, by offer, product, place, tier and channel; at most `MOST_TREATED`."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,7 @@ def answer(decision: Decision, decision_id: str | None = None) -> dict[str, Any]
 def shown(decision: Decision, decision_id: str | None = None) -> dict[str, Any]:
     """What is offered, and under which conditions."""
     facts, policy = decision.facts, decision.policy
+    tier = habits.loyalty_tier(facts.profile) if allowed(facts, policy.book, "personalisation") else None
     return {
         "decision_id": facts.decision_id if decision_id is None else decision_id,
         "customer_id": facts.customer_id,
@@ -127,8 +142,8 @@ def shown(decision: Decision, decision_id: str | None = None) -> dict[str, Any]:
         "fallback": decision.fallback,
         "continued_from": facts.carried.decision_id if facts.carried else None,
         "offers": [
-            _shown(position + 1, r.scored, r.selection_probability, decision)
-            for position, r in enumerate(decision.ranking.shown)
+            _shown(position, r.scored, r.selection_probability, decision, tier)
+            for position, r in enumerate(decision.ranking.shown, 1)
         ],
         "signals": _signals(facts, policy.book),
         "versions": policy.versions,
@@ -147,28 +162,39 @@ def trace(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _shown(position: int, scored: Scored, probability: float, decision: Decision) -> dict[str, Any]:
-    offer, facts, catalog = scored.offer, decision.facts, decision.policy.catalog
-    place = catalog.locations.get(scored.set_aside or facts.location_id or "")
-    tier = habits.loyalty_tier(facts.profile) if allowed(facts, decision.policy.book, "personalisation") else None
+def _shown(position: int, scored: Scored, probability: float, decision: Decision, tier: str | None) -> dict[str, Any]:
+    offer, worth, context = scored.offer, scored.worth, scored.context
     return {
         "rank": position,
         "offer_id": offer.offer_id,
         "kind": offer.kind,
         "product_id": scored.product_id,
-        "treatment": treatment_of(offer, catalog.products.get(scored.product_id or ""), place, tier, facts.channel),
+        "treatment": _treatment(scored, decision, tier),
         "fulfilment": {"kind": "reserve_in_store", "location_id": scored.set_aside} if scored.set_aside else None,
         "priority": scored.priority,
         "propensity": scored.propensity,
         "uplift": None,
-        "value": scored.worth.value,
-        "worth": scored.worth._asdict(),
-        "context_weight": scored.context.weight,
-        "context": scored.context._asdict(),
+        "value": worth.value,
+        "worth": worth._asdict(),
+        "context_weight": context.weight,
+        "context": context._asdict(),
         "lever": offer.lever,
         "selection_probability": probability,
         "valid_until": moment(offer.valid_until),
     }
+
+
+def _treatment(scored: Scored, decision: Decision, tier: str | None) -> dict[str, str]:
+    offer, facts, policy = scored.offer, decision.facts, decision.policy
+    place = policy.catalog.locations.get(scored.set_aside or facts.location_id or "")
+    key = (offer.offer_id, scored.product_id, place.location_id if place else None, tier, facts.channel)
+    found = policy.treated.get(key)
+    if found is None:
+        product = policy.catalog.products.get(scored.product_id or "")
+        found = treatment_of(offer, product, place, tier, facts.channel)
+        if len(policy.treated) < MOST_TREATED:
+            policy.treated[key] = found
+    return found
 
 
 def _signals(facts: Facts, book: Rulebook) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Iterator
 from hashlib import blake2b
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import orjson
 from serving import packing
 
 ENTRY = np.dtype([("whose", "<u8"), ("at", "<u8"), ("now", "<f8")])
+_ENTRY = Struct("<QQd")
 DAYS = 30
 """How many days of the log are looked through at most, the latest first."""
 
@@ -31,7 +33,7 @@ def index_of(log: Path) -> Path:
 
 def entry(customer_id: str, at: int, now: float) -> bytes:
     """The bytes to append for a decision about that customer whose brief begins at `at`."""
-    return np.array([(whose(customer_id), at, now)], ENTRY).tobytes()
+    return _ENTRY.pack(whose(customer_id), at, now)
 
 
 def whose(customer_id: str) -> int:

@@ -17,34 +17,75 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from features.vocabulary import DAY_S
 from serving import decision_index, packing
 from serving.door import Door
 
 SYNC_EVERY_S = 0.05
+_LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 ERASED = b'{"erased":true'
 """How the line of somebody begins who was erased; what comes after it is no content."""
 _ID = re.compile(r"(\d{4})(\d\d)(\d\d)-([0-9a-f]{8})-([0-9a-f]{1,12})-[0-9a-f]{8}")
 
 
-class Slot:
-    """The place of the next record: its id is known before the decision is made."""
+Seen = tuple[str, int, Callable[[], dict[str, Any]]]
+"""A profile that a decision saw: customer id, sequence number, what gives its JSON, since mostly it stands there."""
 
-    def __init__(self, log: DecisionLog, decision_id: str, profile_at: int | None):
-        self._log, self.decision_id, self.profile_at = log, decision_id, profile_at
+
+class Slot:
+    """The place of the next record: its id is known before the decision is made.
+
+    Within `with` no other record is written by this worker; what is said there goes out at its end, in one write.
+    """
+
+    def __init__(self, log: DecisionLog, now: float, profile: Seen | None):
+        self._log, self._now, self._profile = log, now, profile
+        self._lines: list[bytes] = []
+        self._entry = b""
+        self.decision_id = ""
+        self.profile_at: int | None = None
+
+    def __enter__(self) -> Slot:
+        self._log._lock.acquire()
+        try:
+            day = self._log._open(self._now)
+            self._at = self._log._size
+            if self._profile is not None:
+                customer_id, seq, content = self._profile
+                self.profile_at = self._log._profiles.get((customer_id, seq))
+                if self.profile_at is None:
+                    self.profile_at = self._at
+                    self.write({"profile": content(), "customer_id": customer_id, "seq": seq})
+            self.decision_id = f"{day}-{self._log._worker}-{self._at:x}-{secrets.token_hex(4)}"
+        except BaseException:
+            self._log._lock.release()
+            raise
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        try:
+            if error is None:
+                self._log._append(b"".join(self._lines), self._entry)
+                if self._profile is not None and self.profile_at is not None:
+                    self._log._profiles[self._profile[:2]] = self.profile_at
+        finally:
+            self._log._lock.release()
 
     def write(self, record: dict[str, Any]) -> None:
-        self._log._write(record)
+        line = orjson.dumps(record, option=_LINE)
+        self._lines.append(line)
+        self._at += len(line)
 
     def note(self, customer_id: str, brief: dict[str, Any]) -> None:
         """Write the decision in brief, to be found among the latest of that customer."""
-        self._log._note(customer_id, brief)
+        self._entry = decision_index.entry(customer_id, self._at, self._now)
+        self.write({"brief": brief, "customer_id": customer_id})
 
 
 class DecisionLog:
@@ -55,34 +96,18 @@ class DecisionLog:
         self.door = Door(folder)
         self._worker = secrets.token_hex(4)
         self._lock = threading.Lock()
-        self._day = ""
+        self._day, self._began = "", -1
         self._file = self._index = -1
         self._size = 0
-        self._now = 0.0
         self._profiles: dict[tuple[str, int], int] = {}
         self._dirty = threading.Event()
         self._closed = False
         self._syncer = threading.Thread(target=self._sync, name="decision-log-sync", daemon=True)
         self._syncer.start()
 
-    @contextmanager
-    def slot(self, now: float, profile: tuple[str, int, Callable[[], Any]] | None) -> Iterator[Slot]:
-        """The place for a decision at `now` that saw `profile`: (customer id, sequence number, what gives its JSON).
-
-        Within the block no other record is written by this worker.
-        """
-        with self._lock:
-            self._now = now
-            self._open(datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d"))
-            profile_at = None
-            if profile is not None:
-                customer_id, seq, content = profile
-                profile_at = self._profiles.get((customer_id, seq))
-                if profile_at is None:
-                    profile_at = self._profiles[customer_id, seq] = self._size
-                    self._write({"profile": content(), "customer_id": customer_id, "seq": seq})
-            day = self._day.replace("-", "")
-            yield Slot(self, f"{day}-{self._worker}-{self._size:x}-{secrets.token_hex(4)}", profile_at)
+    def slot(self, now: float, profile: Seen | None) -> Slot:
+        """The place for a decision at `now` that saw `profile`; taken with `with`."""
+        return Slot(self, now, profile)
 
     def find(self, decision_id: str) -> dict[str, Any] | None:
         """The record of that decision; None if there is none, or was."""
@@ -117,31 +142,33 @@ class DecisionLog:
         self._syncer.join()
         self.door.close()
 
-    def _open(self, day: str) -> None:
-        if day == self._day and self._file >= 0:
-            return
+    def _open(self, now: float) -> str:
+        """Have the files of that day open; the day as an id has it."""
+        began = int(now // DAY_S)
+        if began == self._began and self._file >= 0:
+            return self._day
         if self._file >= 0:
             os.close(self._file)
             os.close(self._index)
-        path = self._folder / day / f"{self._worker}.ndjson"
+        day = datetime.fromtimestamp(now, UTC)
+        path = self._folder / day.strftime("%Y-%m-%d") / f"{self._worker}.ndjson"
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._index = os.open(decision_index.index_of(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._day, self._size = day, os.fstat(self._file).st_size
+        self._size = os.fstat(self._file).st_size
         self._profiles.clear()
+        self._day, self._began = day.strftime("%Y%m%d"), began
+        return self._day
 
-    def _note(self, customer_id: str, brief: dict[str, Any]) -> None:
-        at = self._size
-        self._write({"brief": brief, "customer_id": customer_id})
-        os.write(self._index, decision_index.entry(customer_id, at, self._now))
-
-    def _write(self, line: dict[str, Any]) -> None:
-        data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+    def _append(self, lines: bytes, entry: bytes) -> None:
         written = 0
-        while written < len(data):
-            written += os.write(self._file, data[written:])
-        self._size += len(data)
-        self._dirty.set()
+        while written < len(lines):
+            written += os.write(self._file, lines[written:] if written else lines)
+        self._size += written
+        if entry:
+            os.write(self._index, entry)
+        if not self._dirty.is_set():
+            self._dirty.set()
 
     def _sync(self) -> None:
         while not self._closed:

@@ -7,7 +7,6 @@ stands here.
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,12 +19,13 @@ from features.vocabulary import ONLINE
 from serving import counters, repeats
 from serving.brief import brief
 from serving.continuity import carried_by, promises, since
-from serving.decide import ENGINE_VERSION, Decision, Policy, answer, decide
+from serving.decide import ENGINE_VERSION, Decision, Policy, decide, shown, trace
 from serving.decision_log import DecisionLog
-from serving.draft import Draft, logged
+from serving.draft import Draft, Told, logged
 from serving.facts import Carried, Contacts, Facts
 from serving.last_decisions import Last, LastDecisions
-from serving.problems import bad_input, shown
+from serving.problems import bad_input
+from serving.problems import shown as said
 from serving.question import Ask
 from serving.shelves import Shelf, Shops
 
@@ -72,7 +72,7 @@ class Desk:
             profile=seen.profile if seen else None,
             profile_missing=missing,
             stock=stock,
-            feeds=self._feeds(policy, location_id),
+            feeds=self.signals.heard(policy.feeds, location_id),
             contacts=contacts,
             carried=carried,
             shops=shops,
@@ -82,7 +82,7 @@ class Desk:
         )
         return Draft(ask, decide(facts, policy), stock, shops, seen)
 
-    def told(self, draft: Draft) -> dict[str, Any]:
+    def told(self, draft: Draft) -> Told:
         """The answer of a decision, which is logged by then."""
         decision, seen = draft.decision, draft.seen
         facts, policy = decision.facts, decision.policy
@@ -90,7 +90,7 @@ class Desk:
         if seen is not None:
             profile = (facts.customer_id or "", seen.seq, lambda: profiles.logged(seen.state, seen.items))
         with self.log.slot(facts.now, profile) as slot:
-            decided = self.answered(decision, slot.decision_id)
+            decided = Told(shown(decision, slot.decision_id), self.traced(decision))
             slot.write(
                 {
                     "decision_id": slot.decision_id,
@@ -99,7 +99,7 @@ class Desk:
                     "request": repeats.asked(draft.ask),
                     "facts": logged(draft, seen.seq if seen else None, slot.profile_at),
                     "promised": promises(policy.catalog.offers, decided),
-                    "answer": decided,
+                    "answer": decided.whole,
                 }
             )
             if not draft.ask.preview:
@@ -110,9 +110,9 @@ class Desk:
         _count(decided)
         return decided
 
-    def answered(self, decision: Decision, decision_id: str) -> dict[str, Any]:
-        """What is told and logged."""
-        return answer(decision, decision_id)
+    def traced(self, decision: Decision) -> dict[str, Any]:
+        """What is told and logged of that which is not shown."""
+        return trace(decision)
 
     def _carried(self, ask: Ask, customer_id: str, now: float, within_s: float) -> Carried | None:
         """What this decision goes on with: what the caller names, else what another channel has just shown."""
@@ -120,19 +120,12 @@ class Desk:
             record = self.log.find(ask.continue_from)
             owner = record["answer"]["customer_id"] if record else ""
             if record is None or customer_id not in (owner, self.resolver.customer(owner)):
-                said = f"{shown(ask.continue_from)} is no decision of this customer; expected the `decision_id` of one"
-                raise bad_input("continue_from", said)
+                wrong = f"{said(ask.continue_from)} is no decision of this customer; expected the `decision_id` of one"
+                raise bad_input("continue_from", wrong)
             return carried_by(record, now)
         last = self.last.elsewhere(customer_id, ask.channel, now, within_s) if within_s else None
         record = self.log.find(last.decision_id) if last else None
         return None if last is None or record is None else carried_by(record, last.since)
-
-    def _feeds(self, policy: Policy, location_id: str | None) -> dict[str, float | None]:
-        """When the feeds that the rulebook knows of were last heard of; that of stock for one location."""
-        heard = {signal: self.signals.last_at(signal) for signal in policy.book.signals}
-        heard["profile"] = self.signals.last_at("profile")
-        heard["stock"] = self.signals.last_at("stock", location_id) if location_id else None
-        return heard
 
     def _profile(self, customer_id: str) -> tuple[ProfileNow | None, bool]:
         try:
@@ -142,5 +135,8 @@ class Desk:
 
 
 def _count(decided: Mapping[str, Any]) -> None:
-    reasons = Counter(reason["code"] for each in decided["suppressed"] for reason in each["reasons"])
+    reasons: dict[str, int] = {}
+    for each in decided["suppressed"]:
+        for reason in each["reasons"]:
+            reasons[reason["code"]] = reasons.get(reason["code"], 0) + 1
     counters.decided(decided["channel"], decided["fallback"], reasons)

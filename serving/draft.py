@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from features.profile_now import ProfileNow
 from serving import contact
@@ -39,6 +42,23 @@ class Draft:
     def weighed(self) -> list[str]:
         """The products whose return risk was asked for."""
         return [each.product_id for each in self.decision.screened if each.open and each.product_id]
+
+
+class Told(dict[str, Any]):
+    """An answer with its whole trace. The JSON without it, as most callers want it, is made once: told, and logged."""
+
+    __slots__ = ("_trace", "without_trace")
+
+    def __init__(self, shown: Mapping[str, Any], trace: Mapping[str, Any]):
+        super().__init__(shown, **trace)
+        self._trace = trace
+        self.without_trace = orjson.dumps(shown, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    @property
+    def whole(self) -> orjson.Fragment:
+        """All of it, as a record keeps it."""
+        trace = orjson.dumps(self._trace, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.Fragment(self.without_trace[:-1] + b"," + trace[1:])
 
 
 def logged(draft: Draft, seq: int | None, profile_at: int | None) -> dict[str, Any]:

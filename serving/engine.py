@@ -32,7 +32,7 @@ from serving.customers import Customers
 from serving.decide import Policy
 from serving.decision_log import DecisionLog
 from serving.desk import Desk
-from serving.draft import Draft
+from serving.draft import Draft, Told
 from serving.last_decisions import LastDecisions
 from serving.outbound import Outbound
 from serving.packing import pack_past
@@ -121,7 +121,10 @@ class Engine:
 
     def decide(self, request: Ask, now: float) -> bytes:
         """The answer to one question, as JSON. Raises Problem where the question cannot be answered."""
-        return orjson.dumps(_explained(request, self.decision(request, now)))
+        decided = self.decision(request, now)
+        if isinstance(decided, Told) and not request.explain and not _discreet(request):
+            return decided.without_trace
+        return orjson.dumps(_explained(request, decided))
 
     def decide_batch(self, request: DecideBatchRequest, now: float) -> bytes:
         """`{"decisions": […]}` in the order asked; one that is refused stands there as its error."""
@@ -249,9 +252,13 @@ def _explained(ask: Ask, decided: Mapping[str, Any]) -> Mapping[str, Any]:
     """The answer as it was asked for: with its trace, or without. The record keeps all of it."""
     if not ask.explain:
         decided = {name: value for name, value in decided.items() if name not in ("suppressed", "passed_over")}
-    if isinstance(ask, DecideRequest) and ask.discreet:  # a page that may show an id learns no login by it
+    if _discreet(ask):  # a page that may show an id learns no login by it
         decided = {**decided, "customer_id": f"{ANONYMOUS}{ask.anonymous_id}", **_without_evidence(decided)}
     return decided
+
+
+def _discreet(ask: Ask) -> bool:
+    return isinstance(ask, DecideRequest) and ask.discreet
 
 
 def _without_evidence(decided: Mapping[str, Any]) -> dict[str, Any]:

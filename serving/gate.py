@@ -38,6 +38,7 @@ PREFLIGHT: tuple[Header, ...] = (
     (b"access-control-allow-headers", b"authorization, content-type, content-encoding, x-retry-count, anonymousid"),
     (b"access-control-max-age", b"600"),
 )
+TOO_LONG = "the answer took too long; try again in a second"
 _PROBLEM = MEDIA_TYPE.encode()
 _TOLD = (_PROBLEM, b"text/html")
 _REMADE = frozenset({b"content-type", b"content-length"})
@@ -132,7 +133,7 @@ def _told(status: int, scope: Scope, headers: Iterable[Header] = ()) -> Problem:
         415: "the body's content type is not accepted; expected application/json",
         429: "too many requests at once; try again in a second",
         503: "the service is not ready; try again in a second",
-        504: "the answer took too long; try again in a second",
+        504: TOO_LONG,
     }
     retry = {"Retry-After": "1"} if status in (429, 503, 504) else {}
     fallback = "something unexpected went wrong; the server's log says what" if status >= 500 else "not accepted"

@@ -1,18 +1,21 @@
 """Which decision a customer was last shown in each channel, whichever worker of this machine answered.
 
 Each worker appends a short line an answer to a file of its own, and before it decides reads what the others have
-appended: some microseconds, no lock between processes, no database. It is soft: what is lost with it is that
-an answer goes on with another one. Customers are named by a hash under the workspace's key, and files are dropped
-when they are full or a day old; what was shown stands in the decision log alone.
+appended: some microseconds, no waiting for another process, no database. The file of a worker that is gone is read
+once. It is soft: what is lost with it is that an answer goes on with another one. Customers are named by a hash under
+the workspace's key, and files are dropped when they are full or a day old; what was shown stands in the decision log
+alone.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import secrets
 import threading
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +26,10 @@ BEGIN_BYTES = 4 * 2**20
 """How much of each file a starting worker reads, from its end: some tens of thousands of answers."""
 AT_ONCE = 2**16
 OLD_S = 86_400.0
+TICK_NS = 20_000_000
+"""Changes of a folder that lie closer may bear the same time."""
+DRAFT = "."
+"""How the name of a file begins until its writer holds it."""
 
 
 class Last(NamedTuple):
@@ -45,6 +52,7 @@ class LastDecisions:
         self._file, self._size = -1, 0
         self._listed = 0
         self._others: dict[str, tuple[int, int]] = {}
+        self._over: set[str] = set()
         self._recent: dict[str, dict[str, Last]] = {}
         self._older: dict[str, dict[str, Last]] = {}
         self._turned = 0.0
@@ -75,8 +83,8 @@ class LastDecisions:
         name = _hashed(former, self._key)
         with self._lock:
             self._read()
-            shown = {**self._older.get(name, {}), **self._recent.get(name, {})}
-        for last in shown.values():
+            shown = self._known(name)
+        for last in shown:
             self.note(customer_id, last)
 
     def elsewhere(self, customer_id: str, channel: str, now: float, within_s: float) -> Last | None:
@@ -85,9 +93,13 @@ class LastDecisions:
         with self._lock:
             self._read()
             self._turn(now, within_s)
-            known = {**self._older.get(name, {}), **self._recent.get(name, {})}
-        found = [each for each in known.values() if each.channel != channel and now - each.since < within_s]
+            known = self._known(name)
+        found = [each for each in known if each.channel != channel and now - each.since < within_s] if known else []
         return max(found, key=lambda each: (each.at, each.decision_id), default=None)
+
+    def _known(self, name: str) -> Collection[Last]:
+        older, recent = self._older.get(name), self._recent.get(name)
+        return {**older, **recent}.values() if older and recent else list((older or recent or {}).values())
 
     def _put(self, name: str, last: Last) -> None:
         mine = self._recent.setdefault(name, {})
@@ -110,7 +122,10 @@ class LastDecisions:
             (self._folder / f"{self._name}-{self._number - 1}").unlink()
         self._number += 1
         path = self._folder / f"{self._name}-{self._number}"
-        self._file, self._size = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 0
+        draft = path.with_name(DRAFT + path.name)
+        self._file, self._size = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 0
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # as long as we write to it, or live
+        draft.rename(path)
         written = path.stat().st_mtime
         for other in self._folder.iterdir():
             with suppress(FileNotFoundError):
@@ -121,25 +136,37 @@ class LastDecisions:
         """Take in what the other workers have appended."""
         changed = self._folder.stat().st_mtime_ns
         if changed != self._listed:
-            self._listed = changed
+            self._listed = changed if time.time_ns() - changed > TICK_NS else 0
             self._list()
         for name, (file, position) in self._others.items():
-            while data := os.pread(file, AT_ONCE, position):
-                whole = data.rfind(b"\n") + 1
-                self._take_in(data[:whole])
-                position += whole
-                if not whole:
-                    break
-            self._others[name] = file, position
+            data = os.pread(file, AT_ONCE, position)
+            if data:
+                self._others[name] = file, self._read_on(file, position, data)
+
+    def _read_on(self, file: int, position: int, data: bytes) -> int:
+        """Take in `data`, read at that position, and what comes after it; where to read on."""
+        while data:
+            whole = data.rfind(b"\n") + 1
+            self._take_in(data[:whole])
+            position += whole
+            data = os.pread(file, AT_ONCE, position) if whole else b""
+        return position
 
     def _list(self) -> None:
-        there = {path.name for path in self._folder.iterdir() if not path.name.startswith(self._name)}
+        there = {path.name for path in self._folder.iterdir() if not path.name.startswith((self._name, DRAFT))}
+        self._over &= there
         for name in self._others.keys() - there:
             os.close(self._others.pop(name)[0])
-        for name in sorted(there - self._others.keys()):
+        for name in sorted(there - self._others.keys() - self._over):
             with suppress(FileNotFoundError):
                 file = os.open(self._folder / name, os.O_RDONLY)
                 self._others[name] = file, self._beginning(file)
+        for name, (file, position) in list(self._others.items()):
+            if _is_left(file):  # to be read a last time, and then never again
+                self._read_on(file, position, os.pread(file, AT_ONCE, position))
+                os.close(file)
+                del self._others[name]
+                self._over.add(name)
 
     def _beginning(self, file: int) -> int:
         """Where to begin to read a file: at a line's beginning, not too far from its end."""
@@ -167,6 +194,15 @@ def forget(folder: Path, key: bytes, customer_ids: Collection[str]) -> int:
                 count += 1
             os.fdatasync(file.fileno())
     return count
+
+
+def _is_left(file: int) -> bool:
+    """Whether nobody writes to that file any more."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _hashed(customer_id: str, key: bytes) -> str:

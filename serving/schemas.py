@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    PrivateAttr,
     StringConstraints,
     ValidationError,
     model_validator,
@@ -105,29 +104,28 @@ class DecideRequest(Request):
     limit: Limit = 3
     location_id: Id | None = None
     product_id: Id | None = None
-    cart: Annotated[list[Id], Field(max_length=MOST_IN_CART)] = []
+    cart: Annotated[list[Id], Field(max_length=MOST_IN_CART, default_factory=list, json_schema_extra={"default": []})]
     continue_from: Id | None = None
     request_id: Id | None = None
     preview: bool = False
     explain: bool = False
 
-    _discreet: bool = PrivateAttr(default=False)
-
-    @property
-    def discreet(self) -> bool:
-        """Whether the answer names the customer by the anonymous id that was asked about, and by no other."""
-        return self._discreet
+    discreet: ClassVar[bool] = False
+    """Whether the answer names the customer by the anonymous id that was asked about, and by no other."""
 
     def asked_by_a_page(self) -> DecideRequest:
         """This question as one whose answer anybody may read."""
-        self._discreet = True
-        return self
+        return _DiscreetRequest.model_construct(**dict(self))
 
     @model_validator(mode="after")
     def _names_somebody(self) -> DecideRequest:
         if self.customer_id is None and self.anonymous_id is None:
             raise PydanticCustomError("nobody", "nobody")
         return self
+
+
+class _DiscreetRequest(DecideRequest):
+    discreet: ClassVar[bool] = True
 
 
 OF_ONE_CUSTOMER = tuple(name for name in DecideRequest.model_fields if name not in ("channel", "placement", "limit"))

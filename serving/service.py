@@ -20,7 +20,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
@@ -55,7 +55,7 @@ from starlette.responses import Response
 from serving import counters, http_customers, http_projects, http_records, http_web, openapi, wire
 from serving.answers import Decision, Decisions, Recorded
 from serving.bento import BentoImage
-from serving.gate import Gate
+from serving.gate import TOO_LONG, Gate, Receive, Scope, Send
 from serving.http_events import EventDesk
 from serving.keys import WRITE, Keys, unauthorised
 from serving.orphan import END_WITH_PARENT, end_with_parent
@@ -64,7 +64,7 @@ from serving.problems import Problem, problem_of
 from serving.schemas import EXPECTED, DecideBatchRequest, DecideRequest, RespondRequest
 from serving.settings import Settings
 from serving.shop.pages import Shop
-from serving.straight import Straight
+from serving.straight import Straight, answer_json
 from serving.wire import Model
 
 LARGEST_BATCH = 5 * 1024 * wire.KB
@@ -82,7 +82,7 @@ async def read(model: type[Model], request: Request, limit: int = wire.SMALL_BOD
         if isinstance(checked, DecideRequest) and request.scope.get("onestory.caller") == WRITE:
             if checked.customer_id is not None:
                 raise unauthorised("a write key decides by `anonymous_id` only; expected a server key")
-            checked.asked_by_a_page()
+            return cast(Model, checked.asked_by_a_page())
         return checked
     except Problem as problem:
         return problem
@@ -112,45 +112,49 @@ class Endpoints:
     @bentoml.api(input_spec=flat(DecideRequest), output_spec=Decision)
     async def decide(self, request: DecideRequest | Problem, /) -> Response:
         """The next best offers for one customer, in one channel and placement, now."""
-        return await self.decided(request)
+        return _response(await self.decided(request))
 
-    async def decided(self, request: DecideRequest | Problem) -> Response:
+    async def decided(self, request: DecideRequest | Problem) -> bytes | Problem:
         """The answer to `/decide`, whichever way the question came."""
         if isinstance(request, Problem):
-            return request.response()
+            return request
         if request.request_id is not None or request.channel in OUTBOUND:  # may have to wait for the database
             return await self._on_thread("decide", lambda engine: engine.decide, request)
         started = time.perf_counter()
         try:
             answer = self.engine.decide(request, time.time())
         except Exception as error:
-            return problem_of(error, "/decide").response()
+            return problem_of(error, "/decide")
         counters.answered("decide", time.perf_counter() - started)
-        return Response(answer, media_type="application/json")
+        return answer
 
     @bentoml.api(input_spec=flat(DecideBatchRequest, LARGEST_BATCH), output_spec=Decisions)
     async def decide_batch(self, request: DecideBatchRequest | Problem, /) -> Response:
         """The same for up to 1,000 customers at once; one that is malformed is refused by itself."""
-        return await self._on_thread("decide_batch", lambda engine: engine.decide_batch, request)
+        return _response(await self._on_thread("decide_batch", lambda engine: engine.decide_batch, request))
 
     @bentoml.api(input_spec=flat(RespondRequest), output_spec=Recorded)
     async def respond(self, request: RespondRequest | Problem, /) -> Response:
         """What the customer did with an offer of a decision."""
-        return await self._on_thread("respond", lambda engine: engine.respond, request)
+        return _response(await self._on_thread("respond", lambda engine: engine.respond, request))
 
-    async def _on_thread(self, call: str, method: Callable[[DecisionEngine], Any], request: Any) -> Response:
+    async def _on_thread(self, call: str, method: Callable[[DecisionEngine], Any], request: Any) -> bytes | Problem:
         """Answer beside the event loop: what waits for the database, or takes long, must not hold up `/decide`."""
         started = time.perf_counter()
         if isinstance(request, Problem):
-            return request.response()
+            return request
         try:
             limiter = self._limiter(call)
-            answer = await anyio.to_thread.run_sync(method(self.engine), request, time.time(), limiter=limiter)
+            with anyio.fail_after(LONGEST_ANSWER_S):
+                answer = await anyio.to_thread.run_sync(
+                    method(self.engine), request, time.time(), limiter=limiter, abandon_on_cancel=True
+                )
+        except TimeoutError:
+            return Problem(504, None, TOO_LONG, headers={"Retry-After": "1"})
         except Exception as error:
-            return problem_of(error, f"/{call}").response()
+            return problem_of(error, f"/{call}")
         counters.answered(call, time.perf_counter() - started)
-        body = answer if isinstance(answer, bytes) else orjson.dumps(answer)
-        return Response(body, media_type="application/json")
+        return answer if isinstance(answer, bytes) else orjson.dumps(answer)
 
     def _limiter(self, call: str) -> anyio.CapacityLimiter:
         """One thread per kind of call; made at first use, when the event loop runs."""
@@ -177,11 +181,12 @@ def service(
     """
     keys = Keys(settings)
     mounted = Starlette()
+    opened: list[Endpoints] = []
 
     class NextBestAction(Endpoints):
         def __init__(self) -> None:
             self.engine = mounted.state.engine = open_engine()
-            mounted.state.endpoints = self
+            opened.append(self)
 
         @bentoml.on_deployment
         def check_once() -> None:
@@ -198,9 +203,12 @@ def service(
         image=BentoImage(),
     )(NextBestAction)
 
-    def straight(request: Request) -> Awaitable[Response] | None:
-        endpoints: Endpoints | None = getattr(mounted.state, "endpoints", None)
-        return None if endpoints is None else _decided(endpoints, request)
+    async def decide(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await opened[-1].decided(await read(DecideRequest, Request(scope, receive)))
+        if isinstance(answer, bytes):
+            await answer_json(send, answer)
+        else:
+            await answer.response()(scope, receive, send)
 
     def description() -> dict[str, Any]:
         paths = made.openapi_spec.asdict()["paths"]
@@ -217,13 +225,13 @@ def service(
         ]
     )
     made.mount_asgi_app(mounted)
+    made.add_asgi_middleware(Straight, path="/decide", answer=Gate(decide, keys), ready=lambda: bool(opened))
     made.add_asgi_middleware(Gate, keys=keys)
-    made.add_asgi_middleware(Straight, path="/decide", answer=straight)
     return made
 
 
-async def _decided(endpoints: Endpoints, request: Request) -> Response:
-    return await endpoints.decided(await read(DecideRequest, request))
+def _response(answer: bytes | Problem) -> Response:
+    return answer.response() if isinstance(answer, Problem) else Response(answer, media_type="application/json")
 
 
 def _version() -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 from features.signals import Level, Signals
 from serving.facts import Shop
 
-Logged = dict[str, list[Any] | None]
+Logged = dict[str, tuple[Any, ...] | None]
+_line: Callable[[Level], tuple[Any, ...]] = attrgetter("quantity", "occurred_at", "message_id")
 
 
 class Shelf(Mapping[str, Level]):
@@ -34,7 +36,7 @@ class Shelf(Mapping[str, Level]):
         return len(self._levels)
 
     def logged(self) -> Logged:
-        return {p: None if s is None else [s.quantity, s.occurred_at, s.message_id] for p, s in self.read.items()}
+        return {p: None if s is None else _line(s) for p, s in self.read.items()}
 
 
 class Shops(Mapping[str, Shop]):

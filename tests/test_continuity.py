@@ -241,6 +241,21 @@ def test_one_that_starts_later_knows_it_too(workers, tmp_path: Path) -> None:
     late.close()
 
 
+def test_the_file_of_a_worker_that_is_gone_is_read_once_and_let_go(workers, tmp_path: Path) -> None:
+    for number, each in enumerate(workers):
+        each.note("c", last(f"d{number}", at=NOW + number))
+    workers[2].close()
+    late = LastDecisions(tmp_path, b"key")
+    for worker in (*workers[:2], late):
+        assert worker.elsewhere("c", "app", NOW + 3, 1800).decision_id == "d2"
+    late.note("c", last("d3", at=NOW + 3))
+    assert workers[0].elsewhere("c", "app", NOW + 4, 1800).decision_id == "d3"
+    workers[1].note("c", last("d4", at=NOW + 4))
+    assert workers[0].elsewhere("c", "app", NOW + 5, 1800).decision_id == "d4"
+    assert (len(workers[0]._others), len(late._others)) == (2, 2)
+    late.close()
+
+
 def test_files_stay_small_and_name_nobody(workers, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("serving.last_decisions.FULL_BYTES", 1_000)
     for number in range(200):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -132,6 +133,15 @@ def test_a_packing_that_was_killed_leaves_the_plain_file(log, tmp_path):
     (path,) = packing.files(tmp_path)
     path.with_name(f".{path.name}.123").write_bytes(b"half")
     assert [record["decision_id"] for record in records(tmp_path)] == [decision_id]
+
+
+def test_of_a_decision_that_fails_nothing_is_written_and_its_profile_comes_with_the_next(log, tmp_path):
+    with suppress(ZeroDivisionError), log.slot(NOW, ("7", 1, {"state": {"seq": 1}})) as slot:
+        slot.write({"decision_id": slot.decision_id, "answer": 1 // 0})
+    assert [path.read_bytes() for path in tmp_path.glob("*/*.ndjson")] == [b""]
+    decision_id = write(log, profile=("7", 1, {"state": {"seq": 1}}))
+    (record,) = records(tmp_path)
+    assert (record["decision_id"], record["profile"]) == (decision_id, {"state": {"seq": 1}})
 
 
 def test_what_was_written_survives_kill_9(tmp_path):

@@ -103,8 +103,7 @@ def test_an_audience_that_names_one_customer_twice_reaches_them_once(engine: Eng
 
 
 def test_a_page_is_not_told_what_was_seen_of_whoever_its_id_belongs_to(engine: Engine) -> None:
-    ask = DecideRequest(anonymous_id="a", **SITE, explain=True)
-    ask.asked_by_a_page()
+    ask = DecideRequest(anonymous_id="a", **SITE, explain=True).asked_by_a_page()
     answer = orjson.loads(engine.decide(ask, NOW + 10))
     held = [reason for offer in answer["suppressed"] for reason in offer["reasons"]]
     assert "recently_purchased" in [reason["code"] for reason in held]
