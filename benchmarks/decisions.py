@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import clients, servers, stand
+from benchmarks.verdicts import Verdict
 from features.workspace import PROJECT, Workspace
 
 SERVED = {
@@ -65,7 +66,7 @@ class Figures:
         return statistics.median(self.together)
 
 
-def main(workspace: Workspace, console: Console, quick: bool) -> None:
+def main(workspace: Workspace, console: Console, quick: bool) -> list[Verdict]:
     found: dict[int, dict[str, Figures]] = {}
     with tempfile.TemporaryDirectory(prefix="onestory-bench-") as folder:
         copy = stand.copied(workspace, Path(folder) / "home")
@@ -75,7 +76,7 @@ def main(workspace: Workspace, console: Console, quick: bool) -> None:
             _prepare_naive(copy, customers)
             found[count] = measured(copy, customers, QUICK_ROUNDS if quick else ROUNDS)
             console.print(_table(count, found[count]))
-    console.print(_verdicts(found))
+    return list(_verdicts(found))
 
 
 def measured(workspace: Workspace, customers: Sequence[str], rounds: int) -> dict[str, Figures]:
@@ -133,28 +134,15 @@ def _table(count: int, figures: dict[str, Figures]) -> Table:
     return table
 
 
-def _verdicts(found: dict[int, dict[str, Figures]]) -> Table:
-    """The targets of the project, each with what came out."""
-    table = Table(title="targets")
-    for heading in ("what", "target", "measured", "met"):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
-
-    def row(what: str, target: str, measured: float, met: bool) -> None:
-        table.add_row(what, target, f"{measured:.2f}", "yes" if met else "no")
-
+def _verdicts(found: dict[int, dict[str, Figures]]) -> Iterator[Verdict]:
     for count, figures in found.items():
         ours, empty, naive = figures["ours"], figures["empty"], figures["naive"]
-        busy = figures["ours, while events are written"]
         most = {20: 1.8, 100: 2.2}.get(count)
         if most is not None:
-            ratio = ours.p50 / empty.p50
-            row(f"p50 against the empty endpoint, {count} candidates", f"≤ {most}", ratio, ratio <= most)
+            yield Verdict(f"p50 against the empty endpoint, {count} candidates", most, ours.p50 / empty.p50)
         if count == min(found):
-            rate, faster = ours.rate / empty.rate, naive.p50 / ours.p50
-            row(f"{CLIENTS} clients, answers a second against empty", "≥ 0.55", rate, rate >= 0.55)
-            row("p50 of the naive service against ours", "≥ 12", faster, faster >= 12)
-            more = ours.rate / naive.rate
-            row(f"{CLIENTS} clients, ours against naive", "≥ 20", more, more >= 20)
-            slower = busy.p50 / ours.p50
-            row(f"p50 with {WRITES_A_SECOND:.0f} events a second against quiet", "≤ 1.3", slower, slower <= 1.3)
-    return table
+            many, busy = f"{CLIENTS} clients", figures["ours, while events are written"]
+            yield Verdict(f"{many}, answers a second against empty", 0.55, ours.rate / empty.rate, True)
+            yield Verdict("p50 of the naive service against ours", 12.0, naive.p50 / ours.p50, True)
+            yield Verdict(f"{many}, ours against naive", 20.0, ours.rate / naive.rate, True)
+            yield Verdict(f"p50 with {WRITES_A_SECOND:.0f} events a second against quiet", 1.3, busy.p50 / ours.p50)
