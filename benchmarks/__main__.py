@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
-from benchmarks import datasets, decisions, ingestion, start, story, trace, verdicts
+from benchmarks import audience, datasets, decisions, ingestion, replay, start, story, trace, verdicts
 from benchmarks.machine import machine
 from benchmarks.verdicts import Verdict
 from features.workspace import Workspace, open_workspace
@@ -27,6 +27,8 @@ SUBJECTS: Mapping[str, Subject] = {
     "ingestion": ingestion.main,
     "start": start.main,
     "datasets": datasets.main,
+    "replay": replay.main,
+    "audience": audience.main,
 }
 
 
