@@ -1,7 +1,8 @@
 """What `/decide` costs: beside an empty endpoint of the same settings, a bare one, and what a tutorial would build.
 
 Ours has everything on: identity, signals, every rule, the whole trace, the durable log. For each number of candidates
-all four are served at once and called in turns.
+all four are served at once and called in turns. Then ours and the empty one with two workers, which share the
+machine's cores with their callers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SERVED = {
 CALLS = {"bare": 200, "empty": 200, "naive": 12, "ours": 200}
 ROUNDS, QUICK_ROUNDS = 5, 2
 CANDIDATES, QUICK_CANDIDATES = (20, 100, 300), (20,)
-CLIENTS, WRITES_A_SECOND = 16, 200.0
+CLIENTS, MANY_WORKERS, WRITES_A_SECOND = 16, 2, 200.0
 
 
 @dataclass
@@ -76,6 +77,8 @@ def main(workspace: Workspace, console: Console, quick: bool) -> list[Verdict]:
             _prepare_naive(copy, customers)
             found[count] = measured(copy, customers, QUICK_ROUNDS if quick else ROUNDS)
             console.print(_table(count, found[count]))
+            if count == min(found):
+                console.print(_shared(count, found[count], at_once(copy, customers, QUICK_ROUNDS if quick else ROUNDS)))
     return list(_verdicts(found))
 
 
@@ -96,6 +99,36 @@ def measured(workspace: Workspace, customers: Sequence[str], rounds: int) -> dic
                 clients.timed(ours.port, asks, 50)
                 _round(figures["ours, while events are written"], ours, asks, CALLS["ours"])
     return figures
+
+
+def at_once(workspace: Workspace, customers: Sequence[str], rounds: int) -> dict[str, list[float]]:
+    """The answers a second to many clients of the empty endpoint and of ours, each with `MANY_WORKERS`, in turns."""
+    asks = clients.asks(customers)
+    rates: dict[str, list[float]] = {"empty": [], "ours": []}
+    with ExitStack() as stack:
+        at_work = {
+            name: stack.enter_context(servers.served(SERVED[name], workspace, MANY_WORKERS)).port for name in rates
+        }
+        clients.feeds_alive(at_work["ours"])
+        for number in range(rounds + 1):
+            for name, port in at_work.items():
+                rate = clients.together(port, asks, MANY_WORKERS * CALLS[name], CLIENTS)[0]
+                if number:  # the first is to warm up
+                    rates[name].append(rate)
+    return rates
+
+
+def _shared(count: int, alone: dict[str, Figures], rates: dict[str, list[float]]) -> Table:
+    table = Table(title=f"/decide, {count} candidates, {CLIENTS} clients, {MANY_WORKERS} workers")
+    headings = ("endpoint", "a second", "× empty", "× of 1 worker", "noise ±%")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading != "endpoint" else "left")
+    middle = {name: statistics.median(each) for name, each in rates.items()}
+    for name, each in rates.items():
+        noise = 50 * (max(each) - min(each)) / middle[name]
+        times = (f"{middle[name] / middle['empty']:.2f}", f"{middle[name] / alone[name].rate:.2f}")
+        table.add_row(name, f"{middle[name]:,.0f}", *times, f"{noise:.0f}")
+    return table
 
 
 def _round(figures: Figures, server: servers.Server, asks: Sequence[bytes], calls: int) -> None:
