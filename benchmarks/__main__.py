@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
-from benchmarks import audience, datasets, decisions, ingestion, replay, start, story, trace, verdicts
+from benchmarks import audience, build, datasets, decisions, ingestion, replay, start, story, trace, training, verdicts
 from benchmarks.machine import machine
 from benchmarks.verdicts import Verdict
 from features.workspace import Workspace, open_workspace
@@ -29,6 +29,8 @@ SUBJECTS: Mapping[str, Subject] = {
     "datasets": datasets.main,
     "replay": replay.main,
     "audience": audience.main,
+    "build": build.main,
+    "training": training.main,
 }
 
 

@@ -75,8 +75,8 @@ NOT_RUN = Run(0, 0.0, 0.0, 0.0)
 """Of what would take too long or too much at a size."""
 
 
-def exponent(runs: Sequence[Run], of: Callable[[Run], float] = lambda run: run.seconds) -> float:
-    """How a figure grows with the rows: 1 in proportion, 2 with their square, 0 not at all. NaN of fewer than two."""
+def exponent(runs: Sequence[Run], of: Callable[[Run], float] = lambda run: run.cpu) -> float:
+    """How a figure, processor time, grows with the rows: 1 in proportion, 2 with their square, 0 not at all. NaN of fewer than two."""
     if len(runs) < 2:
         return float("nan")
     return float(np.polyfit(np.log([run.rows for run in runs]), np.log([of(run) for run in runs]), 1)[0])
@@ -96,7 +96,7 @@ def peak_mb() -> float:
 def table(title: str, rows: str, found: Found, against: str) -> Table:
     """Rows a second and memory at each size, beside `against`, and how both grow."""
     table = Table(title=title)
-    headings = (rows, f"{rows} a second", "seconds", f"× {against}", "CPU s", "peak MB", "time grows", "memory grows")
+    headings = (rows, f"{rows} a second", "seconds", f"× {against}", "CPU s", "peak MB", "CPU grows", "memory grows")
     for heading in ("way", *headings):
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for name, runs in found.items():
@@ -105,7 +105,7 @@ def table(title: str, rows: str, found: Found, against: str) -> Table:
             times = f"{each.seconds / other.seconds * other.rows / each.rows:.2f}" if other else "–"
             cells = (f"{each.rows:,}", f"{each.rate:,.0f}", f"{each.seconds:.2f}", times, f"{each.cpu:.2f}")
             last = place == len(runs) - 1 and len(runs) > 1
-            grown = (f"n^{exponent(runs, of):.2f}" for of in (lambda run: run.seconds, lambda run: run.peak_mb))
+            grown = (f"n^{exponent(runs, of):.2f}" for of in (lambda run: run.cpu, lambda run: run.peak_mb))
             table.add_row("" if place else name, *cells, f"{each.peak_mb:,.0f}", *(grown if last else ("", "")))
         table.add_section()
     return table
