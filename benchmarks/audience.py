@@ -1,9 +1,9 @@
 """Deciding for an audience file: customers a second, beside LightGBM's `predict` alone on the same rows.
 
 As `python -m serving decide` does it, for an e-mail newsletter by day, with everything on: contacts, reservations, the
-log and the result file. Everybody is made to have agreed to e-mail, which in the demo nobody has. LightGBM gets the rows
-that these decisions scored as one matrix, on one thread. The demo has 2,467 customers; at an exponent of 1 an audience
-of 100,000 takes forty times as long, on either side.
+log and the result file. Everybody is made to have agreed to e-mail, which in the demo nobody has. LightGBM gets the
+rows that these decisions scored as one matrix, on one thread. The demo has 2,467 customers; at an exponent of 1 an
+audience of 100,000 takes forty times as long, on either side.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ join carries all earlier states of each row through a window, so it gets slices 
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def _copies(table: pa.Table, number: int, times: float) -> Iterator[pa.Table]:
     codes = table["customer_id"].combine_chunks().dictionary_encode()
     spare = {name: _ids(name, number) for name in codes.dictionary.to_pylist()}
     for copy in range(int(np.ceil(times))):
-        ids = pa.array([next(spare[name]) for name in codes.dictionary.to_pylist()])
+        ids = pa.array([next(spare[name]) for name in codes.dictionary.to_pylist()], pa.string())
         other = table.set_column(0, table.schema.field(0), pc.take(ids, codes.indices))
         yield other.slice(0, round(len(table) * min(1.0, times - copy)))
 
@@ -140,7 +141,9 @@ def plain(workspace: Workspace, rows: int) -> Work:
 def official(store: ProfileStore, pairs: pd.DataFrame, features: Any) -> pd.DataFrame:
     """Feast's own answer, in the order asked."""
     asked = pairs.assign(place=range(len(pairs)))
-    found = store.feast.get_historical_features(entity_df=asked, features=features).to_df()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = store.feast.get_historical_features(entity_df=asked, features=features).to_df()
     return found.sort_values("place", ignore_index=True).drop(columns="place")
 
 

@@ -76,7 +76,7 @@ NOT_RUN = Run(0, 0.0, 0.0, 0.0)
 
 
 def exponent(runs: Sequence[Run], of: Callable[[Run], float] = lambda run: run.cpu) -> float:
-    """How a figure, processor time, grows with the rows: 1 in proportion, 2 with their square, 0 not at all. NaN of fewer than two."""
+    """How a figure, processor time, grows with the rows: 1 in proportion, 0 not at all. NaN of fewer than two."""
     if len(runs) < 2:
         return float("nan")
     return float(np.polyfit(np.log([run.rows for run in runs]), np.log([of(run) for run in runs]), 1)[0])

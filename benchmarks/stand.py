@@ -38,7 +38,8 @@ def offers_of(workspace: Workspace) -> list[dict[str, Any]]:
 
 def put(workspace: Workspace, offers: list[dict[str, Any]], count: int) -> None:
     """Make the candidates `count`: every so-manieth of `offers`, or all and as many of them once more as it takes."""
-    chosen = [offers[position * len(offers) // count] for position in range(min(count, len(offers)))]
+    once = min(count, len(offers))
+    chosen = [offers[position * len(offers) // once] for position in range(once)]
     for number in range(count - len(chosen)):
         again = copy.deepcopy(offers[number % len(offers)])
         again["offer_id"] += f"-{number // len(offers) + 2}"

@@ -22,7 +22,7 @@ from benchmarks.verdicts import Verdict
 from features.workspace import Workspace
 
 SERVED = {"empty": "benchmarks.empty:Empty", "ours": "serving.service:NextBestAction"}
-ROUNDS, QUICK_ROUNDS = 5, 2
+ROUNDS, QUICK_ROUNDS = 3, 1
 WORKERS, CANDIDATES, DECISIONS = (1, 2), 20, 200
 WORKER = "_bentoml_impl.worker.service"
 READY_S, MOST_MB = 12.0, 400.0

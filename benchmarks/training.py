@@ -1,8 +1,8 @@
 """What an honest evaluation costs: `train propensity`'s competition beside one plain fit on the same matrix.
 
 Ours is `selection.choose`: baselines and three families over as-of folds, calibration, two hundred resamples, the
-winner refitted. Plain is what a tutorial does: LightGBM's classifier on 70 % of the rows, drawn by chance, and one AUROC
-on the rest. Making the matrix is in neither; both get the rows of the same customers, drawn by chance.
+winner refitted. Plain is what a tutorial does: LightGBM's classifier on 70 % of the rows, drawn by chance, and one
+AUROC on the rest. Making the matrix is in neither; both get the rows of the same customers, drawn by chance.
 """
 
 from __future__ import annotations

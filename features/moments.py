@@ -75,7 +75,10 @@ def _asked(feast: Any, features: Any) -> tuple[dict[Any, list[str]], list[Any]]:
 def _known(view: Any, fields: Sequence[str], rows: pd.DataFrame, derived: Sequence[Any]) -> pd.DataFrame:
     """The `fields` of one view and what is derived of them, a row per row of `rows`."""
     keys, source = list(view.join_keys), view.batch_source
-    asked = pa.table({_ROW: np.arange(len(rows))} | {name: pa.array(rows[name]) for name in (*keys, _STAMP, "as_of")})
+    names = [*keys, _STAMP, "as_of"]
+    asked = pa.table({_ROW: np.arange(len(rows))} | {name: pa.array(rows[name]) for name in names})
+    stamps = asked[_STAMP].cast(pa.timestamp("us", "UTC"), safe=False)  # whatever the caller's are kept in
+    asked = asked.set_column(asked.schema.get_field_index(_STAMP), _STAMP, stamps)
     files = files_for(Path(source.path), rows["customer_id"] if len(rows) and "customer_id" in keys else None)
     whole = _latest(asked, files, keys, source.timestamp_field, fields)
     for on_demand in derived:
