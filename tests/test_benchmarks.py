@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +20,11 @@ from rich.table import Table
 
 from benchmarks import audience, datasets, decisions, machine, replay, sizes, stand, start, training, verdicts
 from benchmarks import build as building
+from benchmarks.servers import environment_of
 from benchmarks.sizes import NOT_RUN, Run
 from benchmarks.verdicts import Verdict
 from features import build, database
-from features.workspace import Workspace, open_workspace
+from features.workspace import PROJECT, Workspace, open_workspace
 from serving.engine import Engine
 from training.datasets import Dataset
 from training.tasks import PROPENSITY
@@ -132,6 +135,22 @@ def test_memory_is_that_of_this_process() -> None:
     assert 50.0 < pss <= rss
     assert sizes.peak_mb() >= 0.9 * rss
     assert list(start.workers_of(os.getpid())) == [os.getpid()]
+
+
+def test_a_worker_loads_nothing_that_it_does_not_need(copy: Workspace) -> None:
+    """In a process of its own: what is imported here already stays."""
+    script = (
+        "import sys\n"
+        "from serving import service\n"
+        "engine = service._open_engine()\n"
+        "idle = {'sklearn', 'mlflow', 'dask', 'matplotlib', 'scipy.stats', 'grpc', 'training'} & set(sys.modules)\n"
+        "assert engine.policy.models.propensity is not None and not idle, idle\n"
+        "engine.close()\n"
+        "from sklearn.base import BaseEstimator\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, cwd=PROJECT, env=environment_of(copy), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_way_to_a_dataset_gives_its_rows_and_ours_are_feasts(shop: Workspace, tmp_path: Path) -> None:

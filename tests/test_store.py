@@ -346,17 +346,3 @@ def test_opening_the_store_leaves_typeguard_as_it_was_and_feast_unwrapped() -> N
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def test_a_worker_scores_without_scikit_learn_and_training_still_finds_it() -> None:
-    """In a process of its own: what is imported here already cannot be imported light."""
-    script = (
-        "import sys\n"
-        "from features.light_lightgbm import light_lightgbm\n"
-        "light_lightgbm()\n"
-        "assert 'lightgbm' in sys.modules and 'sklearn' not in sys.modules, sorted(sys.modules)\n"
-        "from features import trees\n"
-        "from sklearn.base import BaseEstimator\n"
-    )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
