@@ -94,16 +94,17 @@ def peak_mb() -> float:
 
 
 def table(title: str, rows: str, found: Found, against: str) -> Table:
-    """Rows a second and memory at each size, beside `against`, and how both grow."""
+    """Rows a second and memory at each size, beside `against` by the clock and by the processor, and how they grow."""
     table = Table(title=title)
-    headings = (rows, f"{rows} a second", "seconds", f"× {against}", "CPU s", "peak MB", "CPU grows", "memory grows")
+    headings = (rows, f"{rows} a second", "seconds", f"× {against}", "CPU s", "×", "peak MB", "CPU grows", "MB grows")
     for heading in ("way", *headings):
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for name, runs in found.items():
         for place, each in enumerate(runs):
             other = found[against][place] if place < len(found[against]) else None
             times = f"{each.seconds / other.seconds * other.rows / each.rows:.2f}" if other else "–"
-            cells = (f"{each.rows:,}", f"{each.rate:,.0f}", f"{each.seconds:.2f}", times, f"{each.cpu:.2f}")
+            worked = f"{each.cpu / other.cpu * other.rows / each.rows:.2f}" if other else "–"
+            cells = (f"{each.rows:,}", f"{each.rate:,.0f}", f"{each.seconds:.2f}", times, f"{each.cpu:.2f}", worked)
             last = place == len(runs) - 1 and len(runs) > 1
             grown = (f"n^{exponent(runs, of):.2f}" for of in (lambda run: run.cpu, lambda run: run.peak_mb))
             table.add_row("" if place else name, *cells, f"{each.peak_mb:,.0f}", *(grown if last else ("", "")))
