@@ -10,14 +10,28 @@ import argparse
 import signal
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
-from benchmarks import decisions, ingestion, story, trace
+from benchmarks import audience, build, datasets, decisions, ingestion, replay, start, story, trace, training, verdicts
 from benchmarks.machine import machine
-from features.workspace import open_workspace
+from benchmarks.verdicts import Verdict
+from features.workspace import Workspace, open_workspace
 
-SUBJECTS = {"decisions": decisions.main, "trace": trace.main, "story": story.main, "ingestion": ingestion.main}
+Subject = Callable[[Workspace, Console, bool], Sequence[Verdict] | None]
+SUBJECTS: Mapping[str, Subject] = {
+    "decisions": decisions.main,
+    "trace": trace.main,
+    "story": story.main,
+    "ingestion": ingestion.main,
+    "start": start.main,
+    "datasets": datasets.main,
+    "replay": replay.main,
+    "audience": audience.main,
+    "build": build.main,
+    "training": training.main,
+}
 
 
 def main() -> int:
@@ -36,8 +50,11 @@ def main() -> int:
     console = Console(width=130)
     console.print(machine(), highlight=False)
     began = time.monotonic()
+    found: list[Verdict] = []
     for name in arguments.subjects or SUBJECTS:
-        SUBJECTS[name](workspace, console, arguments.quick)
+        found += SUBJECTS[name](workspace, console, arguments.quick) or ()
+    if found:
+        console.print(verdicts.table(found))
     console.print(f"took {time.monotonic() - began:.0f} s", highlight=False)
     return 0
 

@@ -1,7 +1,8 @@
 """What `/decide` costs: beside an empty endpoint of the same settings, a bare one, and what a tutorial would build.
 
 Ours has everything on: identity, signals, every rule, the whole trace, the durable log. For each number of candidates
-all four are served at once and called in turns.
+all four are served at once and called in turns. Then ours and the empty one with two workers, which share the
+machine's cores with their callers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import clients, servers, stand
+from benchmarks.verdicts import Verdict
 from features.workspace import PROJECT, Workspace
 
 SERVED = {
@@ -30,7 +32,7 @@ SERVED = {
 CALLS = {"bare": 200, "empty": 200, "naive": 12, "ours": 200}
 ROUNDS, QUICK_ROUNDS = 5, 2
 CANDIDATES, QUICK_CANDIDATES = (20, 100, 300), (20,)
-CLIENTS, WRITES_A_SECOND = 16, 200.0
+CLIENTS, MANY_WORKERS, WRITES_A_SECOND = 16, 2, 200.0
 
 
 @dataclass
@@ -65,7 +67,7 @@ class Figures:
         return statistics.median(self.together)
 
 
-def main(workspace: Workspace, console: Console, quick: bool) -> None:
+def main(workspace: Workspace, console: Console, quick: bool) -> list[Verdict]:
     found: dict[int, dict[str, Figures]] = {}
     with tempfile.TemporaryDirectory(prefix="onestory-bench-") as folder:
         copy = stand.copied(workspace, Path(folder) / "home")
@@ -75,7 +77,9 @@ def main(workspace: Workspace, console: Console, quick: bool) -> None:
             _prepare_naive(copy, customers)
             found[count] = measured(copy, customers, QUICK_ROUNDS if quick else ROUNDS)
             console.print(_table(count, found[count]))
-    console.print(_verdicts(found))
+            if count == min(found):
+                console.print(_shared(count, found[count], at_once(copy, customers, QUICK_ROUNDS if quick else ROUNDS)))
+    return list(_verdicts(found))
 
 
 def measured(workspace: Workspace, customers: Sequence[str], rounds: int) -> dict[str, Figures]:
@@ -95,6 +99,36 @@ def measured(workspace: Workspace, customers: Sequence[str], rounds: int) -> dic
                 clients.timed(ours.port, asks, 50)
                 _round(figures["ours, while events are written"], ours, asks, CALLS["ours"])
     return figures
+
+
+def at_once(workspace: Workspace, customers: Sequence[str], rounds: int) -> dict[str, list[float]]:
+    """The answers a second to many clients of the empty endpoint and of ours, each with `MANY_WORKERS`, in turns."""
+    asks = clients.asks(customers)
+    rates: dict[str, list[float]] = {"empty": [], "ours": []}
+    with ExitStack() as stack:
+        at_work = {
+            name: stack.enter_context(servers.served(SERVED[name], workspace, MANY_WORKERS)).port for name in rates
+        }
+        clients.feeds_alive(at_work["ours"])
+        for number in range(rounds + 1):
+            for name, port in at_work.items():
+                rate = clients.together(port, asks, MANY_WORKERS * CALLS[name], CLIENTS)[0]
+                if number:  # the first is to warm up
+                    rates[name].append(rate)
+    return rates
+
+
+def _shared(count: int, alone: dict[str, Figures], rates: dict[str, list[float]]) -> Table:
+    table = Table(title=f"/decide, {count} candidates, {CLIENTS} clients, {MANY_WORKERS} workers")
+    headings = ("endpoint", "a second", "× empty", "× of 1 worker", "noise ±%")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading != "endpoint" else "left")
+    middle = {name: statistics.median(each) for name, each in rates.items()}
+    for name, each in rates.items():
+        noise = 50 * (max(each) - min(each)) / middle[name]
+        times = (f"{middle[name] / middle['empty']:.2f}", f"{middle[name] / alone[name].rate:.2f}")
+        table.add_row(name, f"{middle[name]:,.0f}", *times, f"{noise:.0f}")
+    return table
 
 
 def _round(figures: Figures, server: servers.Server, asks: Sequence[bytes], calls: int) -> None:
@@ -133,28 +167,15 @@ def _table(count: int, figures: dict[str, Figures]) -> Table:
     return table
 
 
-def _verdicts(found: dict[int, dict[str, Figures]]) -> Table:
-    """The targets of the project, each with what came out."""
-    table = Table(title="targets")
-    for heading in ("what", "target", "measured", "met"):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
-
-    def row(what: str, target: str, measured: float, met: bool) -> None:
-        table.add_row(what, target, f"{measured:.2f}", "yes" if met else "no")
-
+def _verdicts(found: dict[int, dict[str, Figures]]) -> Iterator[Verdict]:
     for count, figures in found.items():
         ours, empty, naive = figures["ours"], figures["empty"], figures["naive"]
-        busy = figures["ours, while events are written"]
         most = {20: 1.8, 100: 2.2}.get(count)
         if most is not None:
-            ratio = ours.p50 / empty.p50
-            row(f"p50 against the empty endpoint, {count} candidates", f"≤ {most}", ratio, ratio <= most)
+            yield Verdict(f"p50 against the empty endpoint, {count} candidates", most, ours.p50 / empty.p50)
         if count == min(found):
-            rate, faster = ours.rate / empty.rate, naive.p50 / ours.p50
-            row(f"{CLIENTS} clients, answers a second against empty", "≥ 0.55", rate, rate >= 0.55)
-            row("p50 of the naive service against ours", "≥ 12", faster, faster >= 12)
-            more = ours.rate / naive.rate
-            row(f"{CLIENTS} clients, ours against naive", "≥ 20", more, more >= 20)
-            slower = busy.p50 / ours.p50
-            row(f"p50 with {WRITES_A_SECOND:.0f} events a second against quiet", "≤ 1.3", slower, slower <= 1.3)
-    return table
+            many, busy = f"{CLIENTS} clients", figures["ours, while events are written"]
+            yield Verdict(f"{many}, answers a second against empty", 0.55, ours.rate / empty.rate, True)
+            yield Verdict("p50 of the naive service against ours", 12.0, naive.p50 / ours.p50, True)
+            yield Verdict(f"{many}, ours against naive", 20.0, ours.rate / naive.rate, True)
+            yield Verdict(f"p50 with {WRITES_A_SECOND:.0f} events a second against quiet", 1.3, busy.p50 / ours.p50)

@@ -8,11 +8,13 @@ from starlette.responses import Response
 
 from serving.answers import Decision
 from serving.schemas import DecideRequest
+from serving.settings import Settings
 
 ANSWER = orjson.dumps({"decision_id": "", "customer_id": "", "offers": []})
 
 
 @bentoml.service(
+    workers=Settings.read().workers,
     http={"host": "127.0.0.1"},
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},

@@ -7,11 +7,15 @@ import random
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from features.vocabulary import SIGNALS
 from features.workspace import Workspace
+
+if TYPE_CHECKING:
+    from serving.engine import Engine
 
 LEFT_OUT = ("decisions", "continuity", "mlartifacts", "mlflow.db*", "*.db-wal", "*.db-shm", "versions", "demo")
 CUSTOMERS = 200
@@ -34,7 +38,8 @@ def offers_of(workspace: Workspace) -> list[dict[str, Any]]:
 
 def put(workspace: Workspace, offers: list[dict[str, Any]], count: int) -> None:
     """Make the candidates `count`: every so-manieth of `offers`, or all and as many of them once more as it takes."""
-    chosen = [offers[position * len(offers) // count] for position in range(min(count, len(offers)))]
+    once = min(count, len(offers))
+    chosen = [offers[position * len(offers) // once] for position in range(once)]
     for number in range(count - len(chosen)):
         again = copy.deepcopy(offers[number % len(offers)])
         again["offer_id"] += f"-{number // len(offers) + 2}"
@@ -48,3 +53,12 @@ def customers(workspace: Workspace) -> list[str]:
         ids = [row[0] for row in connection.execute("SELECT customer_id FROM profiles ORDER BY customer_id")]
     logins = [each for each in ids if not each.startswith("anonymous:")]
     return random.Random(1).sample(logins, min(CUSTOMERS, len(logins)))
+
+
+def feeds_alive(engine: Engine, now: float) -> None:
+    """Every signal has just been heard of, so that nothing is held back because nobody spoke."""
+    said = [
+        {"type": "track", "event": "Feed Alive", "messageId": f"bench-{now}-{each}", "properties": {"signal": each}}
+        for each in SIGNALS
+    ]
+    engine.ingest(said, now, None)

@@ -19,7 +19,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from features.vocabulary import SIGNALS
+from benchmarks import stand
 from features.workspace import Workspace, open_workspace
 from serving.decide import Decision
 from serving.desk import Desk
@@ -61,11 +61,7 @@ def _measured(copy: Workspace, rounds: int) -> tuple[str, ...]:
     traced, bare = Engine.open(copy), Engine.open(copy)
     bare.desk = Untraced(bare.resolver, bare.store, bare.signals, bare.log, bare.last, bare.policy)
     now = time.time()
-    alive = [
-        {"type": "track", "event": "Feed Alive", "messageId": f"bench-{now}-{each}", "properties": {"signal": each}}
-        for each in SIGNALS
-    ]
-    bare.ingest(alive, now, None)
+    stand.feeds_alive(bare, now)
     asks = [Question(str(number), "web", "home") for number in range(1, CUSTOMERS + 1)]
     with_it, without = (
         [min(each) for each in zip(*rounds_, strict=True)] for rounds_ in _rounds(traced, bare, asks, now, rounds)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -83,6 +83,13 @@ def part_of(customer_id: str) -> int:
 
 def part_path(workspace: Workspace, view: str, number: int) -> Path:
     return workspace.offline / f"{view}.parquet" / f"{number:02}.parquet"
+
+
+def files_for(folder: Path, customer_ids: Iterable[str] | None) -> list[str]:
+    """The files of a view that can hold rows of these customers; all of them where it is not kept by customer."""
+    if customer_ids is None:
+        return sorted(map(str, folder.glob("*.parquet")))
+    return [str(folder / f"{number:02}.parquet") for number in sorted(set(map(part_of, set(customer_ids))))]
 
 
 def demand_built(workspace: Workspace) -> None:

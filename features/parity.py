@@ -2,8 +2,8 @@
 
 First the offline files that lack something are made, and customers who were never online are put there; what the
 online store holds is only read. Then, customer by
-customer, what Feast's front doors give: the stored state, every feature that `derive` makes of it, and every
-entry of last-seen, on the one side by `get_online_features`, on the other by `get_historical_features`. Values
+customer: the stored state, every feature that `derive` makes of it, and every entry of last-seen, on the one side
+by `get_online_features`, on the other as `get_historical_features` gives them (`moments.joined`). Values
 are equal or they are not; there is no tolerance. Whatever the online store holds is an answer, never an error.
 """
 

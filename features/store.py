@@ -224,7 +224,7 @@ class ProfileStore:
 
     def historical_entries(self, entity_df: pd.DataFrame) -> pd.DataFrame:
         """Entries of last-seen (customer_id, item, as_of) as known at past moments; not `present`: none."""
-        return self._joined(entity_df, self._every_field(self._views.last_seen_history), moments.NARROW_AT_ONCE)
+        return self._joined(entity_df, self._every_field(self._views.last_seen_history))
 
     def online_view(self, name: str, customer_ids: Sequence[str]) -> pd.DataFrame:
         """The stored fields of one view in the online store."""
@@ -243,11 +243,11 @@ class ProfileStore:
         import pandas as pd
 
         rows = pd.DataFrame(shelves, columns=["product_id", "location_id"]).assign(as_of=as_of)
-        return self._joined(rows, self._every_field(self._views.stock), moments.NARROW_AT_ONCE)
+        return self._joined(rows, self._every_field(self._views.stock))
 
-    def _joined(self, entity_df: pd.DataFrame, features: Any, at_once: int = moments.JOIN_AT_ONCE) -> pd.DataFrame:
+    def _joined(self, entity_df: pd.DataFrame, features: Any) -> pd.DataFrame:
         offline.demand_built(self._workspace)
-        return moments.joined(self.feast, entity_df, features, at_once)
+        return moments.joined(self.feast, entity_df, features)
 
     @staticmethod
     def _every_field(view: Any) -> list[str]:

@@ -20,11 +20,13 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from features import database
+from features.light_lightgbm import light_lightgbm
 from features.sentences import FileProblem
 from features.vocabulary import OUTBOUND
 from features.workspace import PROJECT, Workspace, open_workspace
@@ -47,6 +49,7 @@ import anyio
 import anyio.to_thread
 import bentoml
 import orjson
+import pyarrow
 from pydantic import BaseModel, create_model
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -242,16 +245,28 @@ def _version() -> str:
 
 
 def _open_engine() -> DecisionEngine:
-    from serving.engine import Engine  # brings Feast along, which takes seconds: only a worker needs it
-
     end_with_parent()
-    engine = Engine.open(WORKSPACE)
-    database.wait_at_most(engine.database, LONGEST_LOCK_S)
-    engine.attend(Settings.read().retention_days, time.time)
-    gc.collect()
-    gc.freeze()  # what is loaded by now stays: a search through all of it would hold up an answer by half a second
+    with _no_cycles():
+        light_lightgbm()
+        from serving.engine import Engine  # brings Feast along, which takes seconds: only a worker needs it
+
+        engine = Engine.open(WORKSPACE)
+        database.wait_at_most(engine.database, LONGEST_LOCK_S)
+        engine.attend(Settings.read().retention_days, time.time)
+        pyarrow.default_memory_pool().release_unused()  # what the catalog's files were read into
+        gc.freeze()  # what is loaded by now stays: a search through all of it would hold up an answer by half a second
     gc.set_threshold(*RARELY)
     return engine
+
+
+@contextmanager
+def _no_cycles() -> Iterator[None]:
+    """Without looking for cycles: what is loaded is a million objects and hardly any, and looking takes seconds."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _check_files() -> None:
@@ -262,15 +277,16 @@ def _check_files() -> None:
     if os.environ.get(END_WITH_PARENT):
         end_with_parent()
     wrong = []
-    for check in (
-        lambda: database.connect(WORKSPACE),
-        lambda: load_catalog(WORKSPACE),
-        lambda: rulebook.load(WORKSPACE.file("rulebook.yaml")),
-    ):
-        try:
-            check()
-        except (FileProblem, database.DatabaseProblem) as problem:
-            wrong.append(problem)
+    with _no_cycles():
+        for check in (
+            lambda: database.connect(WORKSPACE),
+            lambda: load_catalog(WORKSPACE),
+            lambda: rulebook.load(WORKSPACE.file("rulebook.yaml")),
+        ):
+            try:
+                check()
+            except (FileProblem, database.DatabaseProblem) as problem:
+                wrong.append(problem)
     if wrong:
         sys.stderr.write("".join(f"{problem}\n" for problem in wrong))
         raise SystemExit(2)

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features import build, database, profiles
+from features import build, database, moments, profiles
 from features.events import EventLog
 from features.history import micros
 from features.ownership import touch
@@ -285,6 +286,40 @@ def test_a_workspace_that_was_never_built_says_so(workspace: Workspace) -> None:
     with pytest.raises(ValueError, match="holds no profiles as known at past moments; run `python -m features build`"):
         store.profiles_at(pd.DataFrame({"customer_id": ["ann"], "as_of": [NOON]}))
     store.close()
+
+
+def as_feast_has_it(store: ProfileStore, asked: pd.DataFrame, features: object) -> pd.DataFrame:
+    """The official way to the same frame."""
+    stamps = pd.to_datetime([micros(as_of) for as_of in asked["as_of"]], unit="us", utc=True)
+    frame = asked.assign(event_timestamp=stamps.as_unit("us"), row=range(len(asked)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = store.feast.get_historical_features(entity_df=frame, features=features).to_df()
+    return found.sort_values("row", ignore_index=True).drop(columns="row")
+
+
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(histories=histories)
+def test_what_was_known_then_is_what_feast_itself_joins(
+    shared: tuple[Workspace, ProfileStore], histories: list[tuple[str, float, float, list[str]]]
+) -> None:
+    workspace, store = shared
+    past = [("ann", NOON, NOON, ["a"]), *histories]
+    events = [
+        order(customer, place, min(one, other), max(one, other), *products)
+        for place, (customer, one, other, products) in enumerate(past)
+    ]
+    logged(workspace, *events)
+    moments_ = [event.known_at + later for event in events for later in (-1e-6, 0.0, 1e-6)]
+    asked = [(customer, as_of) for customer in ("bob", "ann", "nobody") for as_of in moments_]
+    pairs = pd.DataFrame(asked, columns=["customer_id", "as_of"]).assign(label=range(len(asked)))
+    for features in (["profile:state", "profile:seq"], store.feast.get_feature_service("churn")):
+        found = moments.joined(store.feast, pairs, features)
+        pd.testing.assert_frame_equal(found, as_feast_has_it(store, pairs, features)[list(found)])
+    entries = pairs.assign(item=[("p:a", "c:x", "p:b")[place % 3] for place in range(len(pairs))])
+    every = store._every_field(store._views.last_seen_history)
+    found = moments.joined(store.feast, entries, every)
+    pd.testing.assert_frame_equal(found, as_feast_has_it(store, entries, every)[list(found)])
 
 
 # ---------------------------------------------------------------------------------- a standard Feast repo
