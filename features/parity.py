@@ -2,8 +2,8 @@
 
 First the offline files that lack something are made, and customers who were never online are put there; what the
 online store holds is only read. Then, customer by
-customer: the stored state, every feature that `derive` makes of it, and every entry of last-seen, on the one side
-by `get_online_features`, on the other as `get_historical_features` gives them (`moments.joined`). Values
+customer, what Feast's front doors give: the stored state, every feature that `derive` makes of it, and every
+entry of last-seen, on the one side by `get_online_features`, on the other by `get_historical_features`. Values
 are equal or they are not; there is no tolerance. Whatever the online store holds is an answer, never an error.
 """
 
@@ -122,7 +122,7 @@ def _chunk_differences(
 
     online, unreadable = _readable(customers, lambda ids: store.online(ids, "decision", as_of))
     seqs = _sequences(workspace, customers)
-    known = store.historical(pd.DataFrame({"customer_id": customers, "as_of": as_of}), "churn")
+    known = store.historical_by_feast(pd.DataFrame({"customer_id": customers, "as_of": as_of}), "churn")
     entries = _historical_entries(workspace, store, customers, as_of)
     for there in known.to_dict("records"):
         customer_id = there["customer_id"]

@@ -220,11 +220,16 @@ class ProfileStore:
         `entity_df` has customer_id and as_of (epoch seconds), and any columns of its own; `event_timestamp`
         is added from as_of where it is missing.
         """
-        return self._joined(entity_df, self.feast.get_feature_service(service_name))
+        offline.demand_built(self._workspace)
+        return moments.joined(self.feast, entity_df, self.feast.get_feature_service(service_name))
+
+    def historical_by_feast(self, entity_df: pd.DataFrame, service_name: str) -> pd.DataFrame:
+        """The same by `get_historical_features`."""
+        return self._by_feast(entity_df, self.feast.get_feature_service(service_name))
 
     def historical_entries(self, entity_df: pd.DataFrame) -> pd.DataFrame:
         """Entries of last-seen (customer_id, item, as_of) as known at past moments; not `present`: none."""
-        return self._joined(entity_df, self._every_field(self._views.last_seen_history))
+        return self._by_feast(entity_df, self._every_field(self._views.last_seen_history), moments.NARROW_AT_ONCE)
 
     def online_view(self, name: str, customer_ids: Sequence[str]) -> pd.DataFrame:
         """The stored fields of one view in the online store."""
@@ -243,11 +248,11 @@ class ProfileStore:
         import pandas as pd
 
         rows = pd.DataFrame(shelves, columns=["product_id", "location_id"]).assign(as_of=as_of)
-        return self._joined(rows, self._every_field(self._views.stock))
+        return self._by_feast(rows, self._every_field(self._views.stock), moments.NARROW_AT_ONCE)
 
-    def _joined(self, entity_df: pd.DataFrame, features: Any) -> pd.DataFrame:
+    def _by_feast(self, entity_df: pd.DataFrame, features: Any, at_once: int = moments.FEAST_AT_ONCE) -> pd.DataFrame:
         offline.demand_built(self._workspace)
-        return moments.joined(self.feast, entity_df, features)
+        return moments.by_feast(self.feast, entity_df, features, at_once)
 
     @staticmethod
     def _every_field(view: Any) -> list[str]:
