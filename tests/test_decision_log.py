@@ -136,10 +136,10 @@ def test_a_packing_that_was_killed_leaves_the_plain_file(log, tmp_path):
 
 
 def test_of_a_decision_that_fails_nothing_is_written_and_its_profile_comes_with_the_next(log, tmp_path):
-    with suppress(ZeroDivisionError), log.slot(NOW, ("7", 1, {"state": {"seq": 1}})) as slot:
+    with suppress(ZeroDivisionError), log.slot(NOW, ("7", 1, partial(dict, state={"seq": 1}))) as slot:
         slot.write({"decision_id": slot.decision_id, "answer": 1 // 0})
     assert [path.read_bytes() for path in tmp_path.glob("*/*.ndjson")] == [b""]
-    decision_id = write(log, profile=("7", 1, {"state": {"seq": 1}}))
+    decision_id = write(log, profile=("7", 1, partial(dict, state={"seq": 1})))
     (record,) = records(tmp_path)
     assert (record["decision_id"], record["profile"]) == (decision_id, {"state": {"seq": 1}})
 

@@ -21,12 +21,13 @@ from conversing import Caller, at_once, opening
 from processes import Server, serving
 from typer.testing import CliRunner
 
-from features import build
+from features import build, columns, profiles
 from features.workspace import PROJECT, Workspace, open_workspace
 from serving.__main__ import app
 from serving.decision_log import records
 
 CALLERS = 4
+YEARS_AGO = 1_090_000_000.0
 BOOK = re.sub(r"start: .*\n  end: .*", "start: 0:00\n  end: 0:00", (PROJECT / "serving/rulebook.yaml").read_text())
 """The shipped rulebook, without quiet hours: the hour at which this runs is none of the proof's business."""
 BOOKS = (
@@ -180,14 +181,18 @@ def one_purchase_changed(of: Held, tmp_path: Path) -> None:
     home = copied(of.workspace, tmp_path / "changed", stripped=False)
     record = next(record for record in records(home / "decisions") if _held_back_by_purchase(record))
     (reason,) = _held_back_by_purchase(record)[:1]
-    item = f'"p:{reason["product_id"]}":['.encode()
     day, worker = record["decision_id"].split("-")[:2]
     path = home / "decisions" / f"{day[:4]}-{day[4:6]}-{day[6:]}" / f"{worker}.ndjson"
     content, start = path.read_bytes(), record["facts"]["profile_at"]
-    at = content.index(item, start) + len(item)
-    assert at < content.index(b"\n", start)
-    assert content[at : at + 1] == b"1"
-    path.write_bytes(content[:at] + b"10" + content[at + 2 :])  # so many seconds are before 2005
+    seen = orjson.loads(content[start : content.index(b"\n", start)])["profile"]
+    item, items = f"p:{reason['product_id']}", profiles.from_log(seen).items
+    entry = items[item]
+    entry[profiles.LAST] = YEARS_AGO
+    other = profiles.logged(b"{}", columns.pack({**items, item: entry}, 0.0))["columns"].encode()
+    was = seen["columns"].encode()
+    assert len(other) == len(was)  # every other line stays where its id says
+    at = content.index(was, start)
+    path.write_bytes(content[:at] + other + content[at + len(was) :])
     code, figures, complaints = replayed_here(home)
     named = {re.findall(r"decision `([^`]+)`", line)[0] for line in complaints}
     saw = {
