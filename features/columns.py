@@ -34,7 +34,7 @@ NUMBERS = (LAST, FIRST, TRIPS, DECAYED_TRIPS, DECAYED_SPEND, RETURNED)
 TEXTS = (LAST_ID, RETURN_ID, RETURN_REASON)
 _ROW = {position: row for row, position in enumerate(NUMBERS)}
 _COUNT_BYTES = 8
-_BYTES_AN_ENTRY = 8 + 8 * len(NUMBERS) + 4 * len(TEXTS)
+_BYTES_AN_ENTRY = 8 + 8 * len(NUMBERS)
 
 Marks = NDArray[np.uint64]
 
@@ -46,29 +46,27 @@ def mark_of(key: str) -> int:
 
 
 class Columns:
-    """Entries in the order of their marks. `marks`: uint64, one an entry; `numbers`: a row per position of NUMBERS."""
+    """Entries in the order of their marks. `marks`: uint64, one an entry; `numbers`: a row per position of NUMBERS.
 
-    def __init__(self, marks: Marks, numbers: NDArray[np.float64], texts: NDArray[np.uint32], named: bytes):
+    `keys` and `texts` (a list per position of TEXTS) are JSON until somebody asks for them.
+    """
+
+    def __init__(self, marks: Marks, numbers: NDArray[np.float64], keys: bytes, texts: bytes):
         self.marks, self.numbers = marks, numbers
-        self.places = texts
-        """A row per position of TEXTS: the place of the text in `texts`, since many entries come of one message."""
-        self._named = named
+        self._keys, self._texts = keys, texts
 
     def __len__(self) -> int:
         return len(self.marks)
 
     @cached_property
-    def _names(self) -> tuple[list[str], list[str]]:
-        keys, texts = orjson.loads(self._named)
-        return keys, texts
-
-    @property
     def keys(self) -> list[str]:
-        return self._names[0]
+        keys: list[str] = orjson.loads(self._keys)
+        return keys
 
-    @property
-    def texts(self) -> list[str]:
-        return self._names[1]
+    @cached_property
+    def texts(self) -> list[list[str]]:
+        texts: list[list[str]] = orjson.loads(self._texts)
+        return texts
 
     @cached_property
     def rows(self) -> dict[int, int]:
@@ -82,17 +80,27 @@ class Columns:
 
     def entry(self, row: int) -> list[Any]:
         last, first, trips, decayed_trips, decayed_spend, returned = self.numbers[:, row].tolist()
-        last_id, return_id, reason = (self.texts[place] for place in self.places[:, row].tolist())
+        last_id, return_id, reason = (texts[row] for texts in self.texts)
         return [last, first, int(trips), decayed_trips, decayed_spend, last_id, returned, return_id, reason]
+
+    def kept(self, at: float) -> Columns:
+        """Those that are not idle for more than 730 days at `at`."""
+        kept = at - np.maximum(self.of(LAST), self.of(RETURNED)) <= KEEP_S
+        if kept.all():
+            return self
+        rows = kept.nonzero()[0]
+        keys, *texts = ([each[row] for row in rows.tolist()] for each in (self.keys, *self.texts))
+        return Columns(self.marks[rows], self.numbers[:, rows], orjson.dumps(keys), orjson.dumps(texts))
 
     def packed(self) -> bytes:
         return b"".join(
             (
                 len(self).to_bytes(_COUNT_BYTES, "little"),
+                len(self._keys).to_bytes(_COUNT_BYTES, "little"),
                 self.marks.astype("<u8", copy=False).tobytes(),
                 self.numbers.astype("<f8", copy=False).tobytes(),
-                self.places.astype("<u4", copy=False).tobytes(),
-                self._named,
+                self._keys,
+                self._texts,
             )
         )
 
@@ -146,50 +154,40 @@ def _with(columns: Columns, put: Mapping[str, Sequence[Any]]) -> Columns:
         return columns
     rows, count = columns.rows, len(columns)
     new = [key for key in put if mark_of(key) not in rows]
-    keys, texts = [*columns.keys, *new], {text: place for place, text in enumerate(columns.texts)}
-    place_of = {key: count + number for number, key in enumerate(new)}
+    place_of = dict(zip(new, range(count, count + len(new)), strict=True))
     at = [place_of[key] if key in place_of else rows[mark_of(key)] for key in put]
+    numbers = np.empty((len(NUMBERS), count + len(new)))
+    numbers[:, :count] = columns.numbers
+    numbers[:, at] = np.array([[entry[position] for position in NUMBERS] for entry in put.values()]).T
+    texts = [[*each, *("" for _ in new)] for each in columns.texts]
+    for of_position, position in zip(texts, TEXTS, strict=True):
+        for row, entry in zip(at, put.values(), strict=True):
+            of_position[row] = entry[position]
+    if not new:
+        return Columns(columns.marks, numbers, columns._keys, orjson.dumps(texts))
     marks = np.append(columns.marks, np.array([mark_of(key) for key in new], np.uint64))
-    numbers, places = (np.zeros((len(each), len(keys)), each.dtype) for each in (columns.numbers, columns.places))
-    numbers[:, :count], places[:, :count] = columns.numbers, columns.places
-    entries = put.values()
-    numbers[:, at] = [[entry[position] for entry in entries] for position in NUMBERS]
-    places[:, at] = [[texts.setdefault(entry[position], len(texts)) for entry in entries] for position in TEXTS]
     order = np.argsort(marks, kind="stable")
-    named = orjson.dumps([[keys[place] for place in order.tolist()], list(texts)])
-    return Columns(marks[order], numbers[:, order], places[:, order], named)
-
-
-def _kept(columns: Columns, at: float) -> Columns:
-    """Without entries idle for more than 730 days at `at`; the texts that are used in their alphabetical order."""
-    kept = (at - np.maximum(columns.of(LAST), columns.of(RETURNED)) <= KEEP_S).nonzero()[0]
-    places = columns.places[:, kept]
-    used = np.unique(places).tolist()
-    texts = sorted(columns.texts[place] for place in used)
-    place_of = {text: place for place, text in enumerate(texts)}
-    again = np.zeros(len(columns.texts), np.uint32)
-    again[used] = [place_of[columns.texts[place]] for place in used]
-    keys = columns.keys if len(kept) == len(columns) else [columns.keys[row] for row in kept.tolist()]
-    return Columns(columns.marks[kept], columns.numbers[:, kept], again[places], orjson.dumps([keys, texts]))
+    keys, *texts = ([each[place] for place in order.tolist()] for each in ([*columns.keys, *new], *texts))
+    return Columns(marks[order], numbers[:, order], orjson.dumps(keys), orjson.dumps(texts))
 
 
 def pack(items: Mapping[str, list[Any]], at: float) -> bytes:
     """The entries as bytes, the same ones for the same entries; without those idle for more than 730 days at `at`."""
-    return _kept(columns_of(items), at).packed()
+    return columns_of(items).kept(at).packed()
 
 
 def unpack(data: bytes) -> Items:
     """The entries that `pack` gave these bytes for. Raises ValueError where it gave no such."""
-    count = int.from_bytes(data[:_COUNT_BYTES], "little")
-    named = _COUNT_BYTES + count * _BYTES_AN_ENTRY
-    if not _COUNT_BYTES <= named < len(data):
-        raise ValueError(f"packed entries of {len(data)} bytes; expected more than {named}")
-    marks = np.frombuffer(data, "<u8", count, _COUNT_BYTES)
-    numbers = np.frombuffer(data, "<f8", count * len(NUMBERS), _COUNT_BYTES + 8 * count)
-    places = np.frombuffer(data, "<u4", count * len(TEXTS), named - 4 * count * len(TEXTS))
-    return Items(Columns(marks, numbers.reshape(len(NUMBERS), count), places.reshape(len(TEXTS), count), data[named:]))
+    count, keys = (int.from_bytes(data[at : at + _COUNT_BYTES], "little") for at in (0, _COUNT_BYTES))
+    named = 2 * _COUNT_BYTES + count * _BYTES_AN_ENTRY
+    if not named < named + keys < len(data):
+        raise ValueError(f"packed entries of {len(data)} bytes; expected more than {named + keys}")
+    marks = np.frombuffer(data, "<u8", count, 2 * _COUNT_BYTES)
+    numbers = np.frombuffer(data, "<f8", count * len(NUMBERS), 2 * _COUNT_BYTES + 8 * count)
+    texts = data[named + keys :]
+    return Items(Columns(marks, numbers.reshape(len(NUMBERS), count), data[named : named + keys], texts))
 
 
-_NONE = Columns(np.empty(0, np.uint64), np.empty((len(NUMBERS), 0)), np.empty((len(TEXTS), 0), np.uint32), b"[[],[]]")
+_NONE = Columns(np.empty(0, np.uint64), np.empty((len(NUMBERS), 0)), b"[]", orjson.dumps([[] for _ in TEXTS]))
 NO_ENTRIES = _NONE.packed()
 """What `pack` gives for none."""
