@@ -78,6 +78,10 @@ class Columns:
         row: NDArray[np.float64] = self.numbers[_ROW[position]]
         return row
 
+    def text_of(self, position: int) -> list[str]:
+        """One position, a text, of every entry."""
+        return self.texts[TEXTS.index(position)]
+
     def entry(self, row: int) -> list[Any]:
         last, first, trips, decayed_trips, decayed_spend, returned = self.numbers[:, row].tolist()
         last_id, return_id, reason = (texts[row] for texts in self.texts)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from features.columns import columns_of
 from features.corrections import CORRECTED, VOID
 from features.entries import LAST_ID
 from features.vocabulary import Event
@@ -60,9 +61,11 @@ def latest(profile: Profile | None) -> tuple[Order, ...]:
     if profile is None or not profile.state:
         return ()
     products: dict[str, list[str]] = {}
-    for key, entry in sorted(profile.items.items()):
-        if key.startswith("p:"):
-            products.setdefault(entry[LAST_ID], []).append(key[2:])
+    entries = columns_of(profile.items)
+    theirs = {one[ID] for one in profile.state["latest_orders"].values()}
+    for key, message_id in sorted(zip(entries.keys, entries.text_of(LAST_ID), strict=True)):
+        if message_id in theirs and key.startswith("p:"):
+            products.setdefault(message_id, []).append(key[2:])
     orders = [
         Order(
             order_id,
