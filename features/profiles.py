@@ -143,12 +143,20 @@ def _fold(profile: Profile, event: Event) -> Profile:
 # ---------------------------------------------------------------------------------------------- bytes
 
 
+ROUNDED_BYTES = 512
+"""A state is filled up with spaces to a multiple of it: SQLite writes a row of the same length over the former one,
+page by page where it differs, and otherwise writes all of it anew, the entries of years with it."""
+
+
 def pack(profile: Profile) -> tuple[bytes, bytes]:
     """`(state, items)` as bytes, the same ones for the same profile: canonical JSON, and the entries' columns.
 
     Entries idle for more than 730 days at the last event are left out.
     """
-    return orjson.dumps(profile.state, option=orjson.OPT_SORT_KEYS), columns.pack(profile.items, profile.key[0])
+    state = orjson.dumps(profile.state, option=orjson.OPT_SORT_KEYS)
+    if profile.state:
+        state += b" " * (-len(state) % ROUNDED_BYTES)
+    return state, columns.pack(profile.items, profile.key[0])
 
 
 def unpack(state: bytes, items: bytes) -> Profile:

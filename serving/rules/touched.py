@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from features.columns import columns_of, mark_of
 from features.profiles import LAST, RETURNED
 from features.vocabulary import DAY_S, Product
 from serving.rules.case import Case
@@ -48,7 +49,10 @@ class Touched:
 
     def __init__(self, case: Case):
         self._case, self._items = case, case.facts.items
-        self._since = case.facts.now - case.book.recently_purchased.same_category.longest * DAY_S - ROUNDED_S
+        entries = columns_of(case.facts.items)
+        since = case.facts.now - case.book.recently_purchased.same_category.longest * DAY_S - ROUNDED_S
+        self._late = frozenset(entries.marks[entries.of(LAST) > since].tolist())
+        """The marks of what was bought so late that a window over categories may not be over."""
         self._products: dict[str, int] = dict.fromkeys(case.in_cart, IN_CART)
         self._of_returns: dict[str, int] = {}
         """By key: the categories (`c:`) and styles (`s:`) of what came back or is on its way back."""
@@ -75,12 +79,12 @@ class Touched:
 
     def _of_category(self, category: str) -> int:
         key = "c:" + category
-        found, entry = self._of_returns.get(key, 0) if self._of_returns else 0, self._items.get(key)
-        if entry is None:
+        found = CATEGORY_BOUGHT if mark_of(key) in self._late else 0
+        if not self._case.returned and not self._of_returns:
             return found
-        if entry[LAST] > self._since:
-            found |= CATEGORY_BOUGHT
-        return found | CATEGORY_RETURNED if entry[RETURNED] and self._case.returned else found
+        entry = self._items.get(key)
+        found |= self._of_returns.get(key, 0)
+        return found | CATEGORY_RETURNED if entry is not None and entry[RETURNED] and self._case.returned else found
 
     def _of_style(self, style: str) -> int:
         """Any size of the style counts as bought: the rules look at which."""
