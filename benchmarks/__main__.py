@@ -37,7 +37,7 @@ SUBJECTS: Mapping[str, Subject] = {
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(SUBJECTS)}; all without")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, and 20 candidates only")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller sizes, of `/decide` 20 candidates")
     arguments = parser.parse_args()
     unknown = [each for each in arguments.subjects if each not in SUBJECTS]
     if unknown:

@@ -94,7 +94,7 @@ def _build(workspace: Workspace, progress: Progress, store: ProfileStore | None,
     learn_from_log(engine)
     with alone(workspace):
         with database.reading(engine) as connection:
-            today, work = _work(workspace, connection, whole)
+            today, work = _work(workspace, connection, whole, [] if store is None else history.outdated(connection))
         total = sum(len(customers) for customers, _ in work.values())
         for number, (customers, kept) in work.items():
             summary.parts += 1
@@ -116,8 +116,8 @@ Work = dict[int, tuple[list[str], bool]]
 """Per part, which customers' rows are made anew, and whether the others' are kept as they are."""
 
 
-def _work(workspace: Workspace, connection: sa.Connection, whole: bool) -> tuple[Mark, Work]:
-    """What the log holds today, and what has to be made for it."""
+def _work(workspace: Workspace, connection: sa.Connection, whole: bool, outdated: list[str]) -> tuple[Mark, Work]:
+    """What the log holds today, and what has to be made for it, and for the customers whose profiles are `outdated`."""
     log, touched = database.events.c, database.touched.c
     seq, number = (connection.scalar(sa.select(sa.func.max(column))) for column in (log.seq, touched.number))
     today = Mark(seq or 0, number or 0)
@@ -127,6 +127,9 @@ def _work(workspace: Workspace, connection: sa.Connection, whole: bool) -> tuple
         for customer_id in History(connection).customers():
             if part_of(customer_id) in work:
                 work[part_of(customer_id)][0].append(customer_id)
+    for customer_id in outdated:
+        if marks[part_of(customer_id)] is not None:
+            work.setdefault(part_of(customer_id), ([], True))[0].append(customer_id)
     for mark in {mark for mark in marks.values() if mark is not None and mark != today}:
         news = sa.union(
             sa.select(log.customer_id).where(log.seq > mark.seq, log.customer_id.is_not(None)),
@@ -134,7 +137,7 @@ def _work(workspace: Workspace, connection: sa.Connection, whole: bool) -> tuple
         )
         for customer_id in sorted(connection.scalars(news)):
             number = part_of(customer_id)
-            if marks[number] == mark:
+            if marks[number] == mark and customer_id not in work.get(number, ([], True))[0]:
                 work.setdefault(number, ([], True))[0].append(customer_id)
     return today, dict(sorted(work.items()))
 

@@ -33,7 +33,10 @@ from features.entries import (
 NUMBERS = (LAST, FIRST, TRIPS, DECAYED_TRIPS, DECAYED_SPEND, RETURNED)
 TEXTS = (LAST_ID, RETURN_ID, RETURN_REASON)
 _ROW = {position: row for row, position in enumerate(NUMBERS)}
+_FORM = 2
+"""Of the bytes, told before all else: raise it when they are laid out otherwise."""
 _COUNT_BYTES = 8
+_HEAD = 3 * _COUNT_BYTES
 _BYTES_AN_ENTRY = 8 + 8 * len(NUMBERS)
 
 Marks = NDArray[np.uint64]
@@ -99,8 +102,9 @@ class Columns:
     def packed(self) -> bytes:
         return b"".join(
             (
-                len(self).to_bytes(_COUNT_BYTES, "little"),
+                (len(self) | _FORM << 32).to_bytes(_COUNT_BYTES, "little"),
                 len(self._keys).to_bytes(_COUNT_BYTES, "little"),
+                len(self._texts).to_bytes(_COUNT_BYTES, "little"),
                 self.marks.astype("<u8", copy=False).tobytes(),
                 self.numbers.astype("<f8", copy=False).tobytes(),
                 self._keys,
@@ -182,14 +186,16 @@ def pack(items: Mapping[str, list[Any]], at: float) -> bytes:
 
 def unpack(data: bytes) -> Items:
     """The entries that `pack` gave these bytes for. Raises ValueError where it gave no such."""
-    count, keys = (int.from_bytes(data[at : at + _COUNT_BYTES], "little") for at in (0, _COUNT_BYTES))
-    named = 2 * _COUNT_BYTES + count * _BYTES_AN_ENTRY
-    if not named < named + keys < len(data):
-        raise ValueError(f"packed entries of {len(data)} bytes; expected more than {named + keys}")
-    marks = np.frombuffer(data, "<u8", count, 2 * _COUNT_BYTES)
-    numbers = np.frombuffer(data, "<f8", count * len(NUMBERS), 2 * _COUNT_BYTES + 8 * count)
-    texts = data[named + keys :]
-    return Items(Columns(marks, numbers.reshape(len(NUMBERS), count), data[named : named + keys], texts))
+    head, keys, texts = (int.from_bytes(data[at : at + _COUNT_BYTES], "little") for at in range(0, _HEAD, _COUNT_BYTES))
+    form, count = head >> 32, head & 0xFFFF_FFFF
+    if form != _FORM:
+        raise ValueError(f"packed entries of form `{form}`; expected {_FORM}, as this version writes them")
+    named = _HEAD + count * _BYTES_AN_ENTRY
+    if len(data) != named + keys + texts:
+        raise ValueError(f"packed entries of {len(data)} bytes; expected {named + keys + texts}")
+    marks = np.frombuffer(data, "<u8", count, _HEAD)
+    numbers = np.frombuffer(data, "<f8", count * len(NUMBERS), _HEAD + 8 * count).reshape(len(NUMBERS), count)
+    return Items(Columns(marks, numbers, data[named : named + keys], data[named + keys :]))
 
 
 _NONE = Columns(np.empty(0, np.uint64), np.empty((len(NUMBERS), 0)), b"[]", orjson.dumps([[] for _ in TEXTS]))

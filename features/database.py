@@ -231,11 +231,12 @@ def scoured(execute: Callable[[str], Any], table: str = "") -> bool:
     """Whether nothing deleted is left in a SQLite file: neither old keys between those of its indices, which
     `secure_delete` does not reach, nor old pages in its write-ahead log. Not while somebody reads on from before."""
     execute(f"REINDEX {table}")
+    (waits_ms,) = execute("PRAGMA busy_timeout").fetchone()
     try:
         execute("PRAGMA busy_timeout=1000")  # writers wait meanwhile
         return any(not execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] for _ in range(TRUNCATE_TRIES))
     finally:
-        execute(f"PRAGMA busy_timeout={BUSY_MS}")
+        execute(f"PRAGMA busy_timeout={waits_ms}")
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:

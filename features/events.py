@@ -37,7 +37,7 @@ def check(record: Mapping[str, Any], known_at: float) -> Event:
         raise EventProblem("timestamp", f"`{occurred_at}` is no time; expected RFC 3339 such as 2026-11-20T10:00:00Z")
     if occurred_at > known_at + SKEW_S:
         raise EventProblem(
-            "timestamp", f"`{_when(occurred_at)}` lies in the future; expected at most {_when(known_at)}"
+            "timestamp", f"`{_when(occurred_at)}` lies in the future; expected at most {_when(known_at + SKEW_S)}"
         )
     if occurred_at < EARLIEST:
         raise EventProblem("timestamp", f"`{_when(occurred_at)}` lies before 1990; expected 1990-01-01 or later")

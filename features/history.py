@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
 from features import database, profiles
@@ -183,6 +184,20 @@ def counts(connection: sa.Connection, among: Sequence[str] | None = None) -> dic
         .group_by(columns.customer_id)
     )
     return {customer_id: (count, seq) for customer_id, count, seq in connection.execute(statement)}
+
+
+def oldest(engine: sa.Engine) -> str | None:
+    """The customer whose profile has not changed for longest."""
+    table = database.profiles.c
+    with database.reading(engine) as connection:
+        return connection.scalar(sa.select(table.customer_id).order_by(table.seq).limit(1))
+
+
+def outdated(connection: sa.Connection) -> list[str]:
+    """The customers whose profile in our database another version of the code has made."""
+    table = database.profiles.c
+    rows = connection.execute(sa.select(table.customer_id, table.state).execution_options(yield_per=5_000))
+    return [row.customer_id for row in rows if profiles.outdated(Profile(orjson.loads(row.state)))]
 
 
 def shelf_changes(rows: Iterable[sa.Row[Any]]) -> Iterator[tuple[str, str, int, int]]:

@@ -25,6 +25,7 @@ from features import (
     browsing,
     care,
     cart,
+    columns,
     consent,
     corrections,
     decay,
@@ -66,7 +67,7 @@ SCHEMAS = {
 }
 
 _MAKERS = (
-    *(profiles, corrections, steps, decay, entries, history, last_seen, links, partition),
+    *(profiles, columns, corrections, steps, decay, entries, history, last_seen, links, partition),
     *(returns, orders, cart, browsing, care, consent, habits, reactions),
 )
 """The modules that say what is in a part."""

@@ -75,7 +75,7 @@ def latest(profile: Profile | None) -> tuple[Order, ...]:
             one[CHANNEL] or None,
             one[LOCATION] or None,
             one[UNITS],
-            one[REFUNDED],
+            min(one[REFUNDED], one[UNITS]) if one[UNITS] else one[REFUNDED],  # one unit may be told of twice
             tuple(products.get(one[ID], ())) if one[ID] else (),
         )
         for order_id, one in profile.state["latest_orders"].items()

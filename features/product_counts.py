@@ -90,9 +90,9 @@ def load(workspace: Workspace) -> ProductCounts | None:
 
 
 def write(workspace: Workspace, made_of: bytes, whole: bool = False) -> None:
-    """Count the whole log, unless the file was `made_of` the same already."""
+    """Count the whole log, unless the file was `made_of` the same already, or there is no news that counts since."""
     path, mark = path_of(workspace), made_of.decode()
-    if not whole and path.exists() and orjson.loads(path.read_bytes())["made_of"] == mark:
+    if not whole and path.exists() and not _news(workspace, orjson.loads(path.read_bytes())["made_of"], mark):
         return
     log = database.events
     refunded = sa.exists().where(log.c.name == "Order Refunded", log.c.customer_id.is_not(None))
@@ -117,6 +117,24 @@ def write(workspace: Workspace, made_of: bytes, whole: bool = False) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(orjson.dumps({"made_of": mark, **counted.as_json()}))
     draft.replace(path)
+
+
+def _news(workspace: Workspace, was: str, mark: str) -> bool:
+    """Whether the log says more of purchases and returns than at the mark that `was`, or another code counts."""
+    *others_then, seq = _parts(was)
+    *others_now, _ = _parts(mark)
+    if others_then != others_now:
+        return True
+    log = database.events.c
+    heard = sa.exists().where(log.seq > int(seq), log.name.in_(HEARD), log.customer_id.is_not(None))
+    with database.reading(database.connect(workspace)) as connection:
+        return bool(connection.scalar(sa.select(heard)))
+
+
+def _parts(mark: str) -> tuple[str, str, str]:
+    """Of a mark (`offline.Mark`): the code, the changes of past moments, the log's last number."""
+    code, seq, touched = mark.split(" ")
+    return code, touched, seq
 
 
 def _plain(counts: Counts) -> list[int]:

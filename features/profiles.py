@@ -197,7 +197,7 @@ FEATURES: Mapping[str, str] = {
     "basket_lines": "lines_90d / orders_90d",
     "discount_share": "discount_365d / (spend_365d + discount_365d)",
     "coupon_share": "coupons_365d / orders_365d",
-    "return_rate": "returned_units_365d / units_365d",
+    "return_rate": "returned_units_365d / units_365d, at most 1",
     "open_returns": "returns requested and not yet refunded",
     **{f"share_{c}": f"decayed share of orders through {c}" for c in ("web", "app", "store")},
     **{
@@ -257,7 +257,7 @@ def derive(profile: Profile | None, as_of: float) -> dict[str, float]:
         "basket_lines": _ratio(sums["lines_90d"], sums["orders_90d"]),
         "discount_share": _ratio(sums["discount_365d"], sums["spend_365d"] + sums["discount_365d"]),
         "coupon_share": _ratio(sums["coupons_365d"], sums["orders_365d"]),
-        "return_rate": _ratio(sums["returned_units_365d"], sums["units_365d"]),
+        "return_rate": min(_ratio(sums["returned_units_365d"], sums["units_365d"]), 1.0),  # of NaN the minimum is NaN
         "open_returns": float(len(state["open_returns"])),
         **{f"share_{c}": _ratio(channels.get(c, 0.0), total) for c in ("web", "app", "store")},
         **{

@@ -16,6 +16,7 @@ import orjson
 
 from features import database, segment
 from features.events import EventProblem
+from features.history import oldest
 from features.identity import Resolver
 from features.intake import Intake, Receipt
 from features.learning import learn_from_log
@@ -63,6 +64,7 @@ class Engine:
         self._caretaker: Caretaker | None = None
         self._looked = looks(workspace)
         self._hash = segment.hasher(workspace.secret())
+        self._oldest = oldest(self.database) or ""
         self.customers = Customers(workspace, store, self.look)
 
     @classmethod
@@ -73,6 +75,7 @@ class Engine:
         learn_from_log(database.connect(workspace))
         engine = cls(workspace, ProfileStore(workspace), policy)
         engine.intake.level_all()
+        engine._readable()
         engine._looked = before
         engine.customers.go_on(time.time())
         return engine
@@ -110,12 +113,20 @@ class Engine:
         self.last.close()
 
     def ready(self) -> bool:
-        """Whether profiles can be read."""
+        """Whether profiles can be read: by that of the customer heard of longest ago, if there is any."""
         try:
-            self.store.read("")
+            self.store.read(self._oldest)
         except StoreDown:
             return False
         return True
+
+    def _readable(self) -> None:
+        """Say so where profiles cannot be read, as those of another version."""
+        try:
+            self.store.read(self._oldest)
+        except StoreDown as down:
+            sys.stderr.write(f"profiles: {down}\n")
+            sys.stderr.flush()
 
     # ------------------------------------------------------------------------------------ decisions
 

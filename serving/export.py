@@ -88,8 +88,11 @@ def _merge(merge: Merge) -> dict[str, Any]:
 
 
 def _seen(line: Mapping[str, Any]) -> dict[str, Any]:
-    """A profile as a decision saw it, in the words that a person can read."""
-    profile = profiles.from_log(line["profile"])
+    """A profile as a decision saw it, in the words that a person can read; one of another form as it stands."""
+    try:
+        profile = profiles.from_log(line["profile"])
+    except (KeyError, ValueError):
+        return dict(line)
     return {**line, "profile": {"state": profile.state, "items": dict(profile.items)}}
 
 

@@ -319,3 +319,22 @@ def test_a_build_puts_stock_online_that_was_taken_in_in_bulk(workspace: Workspac
 def test_an_empty_workspace_builds_empty_files(workspace: Workspace) -> None:
     build.build(workspace, store=RememberedStore())
     assert [rows_of(workspace, view) for view in offline.SCHEMAS] == [[], [], [], []]
+
+
+def test_a_profile_of_another_version_is_folded_anew_even_where_the_offline_rows_are_of_today(
+    workspace: Workspace,
+) -> None:
+    append(workspace, order("ann", NOON, "a"), order("bob", NOON, "b"))
+    store = RememberedStore()
+    build.build(workspace, store=store)
+    engine, table = database.connect(workspace), database.profiles
+    (_, _, _, state, items) = store.rows["ann"]
+    old = orjson.dumps({**orjson.loads(state), "v": 3})
+    with database.transaction(engine) as connection:
+        connection.execute(sa.update(table).where(table.c.customer_id == "ann").values(state=old, items=b"{}"))
+    build.build_lacking(workspace)
+    assert build.build(workspace, store=store).customers == 1
+    with database.reading(engine) as connection:
+        row = connection.execute(sa.select(table).where(table.c.customer_id == "ann")).one()
+    assert (row.state, row.items) == (state, items)
+    assert build.build(workspace, store=store).customers == 0

@@ -124,6 +124,10 @@ def test_every_make_target_of_the_contract_exists() -> None:
     assert "exec make test" in (PROJECT / ".ci/run").read_text()
 
 
+def test_the_demo_builds_again_where_a_former_version_made_the_profiles() -> None:
+    assert f"step 3 built-{steps.VERSION} " in (PROJECT / "Makefile").read_text()
+
+
 @pytest.mark.parametrize(
     "arguments", [("ruff", "check", "--quiet"), ("ruff", "format", "--check", "--quiet"), ("mypy",)]
 )
