@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from features import vocabulary
+from features import steps, vocabulary
 
 PROJECT = Path(__file__).resolve().parent.parent
 LONGEST_FILE = 300
