@@ -182,7 +182,7 @@ def test_a_history_counts_as_it_stands() -> None:
 
 
 def test_a_time_far_in_the_future_is_refused() -> None:
-    text = "timestamp: `2027-03-01T00:00:00Z` lies in the future; expected at most 2027-01-15T08:00:00Z"
+    text = "timestamp: `2027-03-01T00:00:00Z` lies in the future; expected at most 2027-01-15T08:05:00Z"
     assert problem(track("Anything", timestamp="2027-03-01T00:00:00Z")) == text
 
 
