@@ -105,7 +105,9 @@ def _silence(features: Features, limit: float, now: float) -> float | None:
         return expected(int(features["orders"]), first, last, at)["silence_chance_90d"] >= limit
 
     low, high = now, now + FARTHEST_S
-    if reached(low) or not reached(high):
+    if reached(low):
+        return now if features["silence_chance_90d"] == limit else None  # about to leave the limit, or long beyond
+    if not reached(high):
         return None
     while high - low > _MS / 4:
         middle = (low + high) / 2

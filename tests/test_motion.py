@@ -116,3 +116,10 @@ def test_what_only_an_event_can_change_has_no_time(condition: Any) -> None:
 
 def test_of_a_stranger_nothing_is_told() -> None:
     assert met_at(of("days_since_order", ">=", 1), None, profiles.derive(None, T), T) is None
+
+
+def test_what_stands_at_its_limit_is_beyond_it_a_millisecond_later() -> None:
+    just_now = [order(0)]
+    assert derive(fold_all(just_now), T)["silence_chance_90d"] == 0.5
+    assert free({"not": of("silence_chance_90d", "<=", 0.5)}, just_now) == T + 0.001
+    assert free(of("silence_chance_90d", "<", 0.5), just_now) is None
