@@ -119,7 +119,7 @@ def alone(workspace: Workspace, size: int) -> Work:
     if model is None or pointer is None:
         raise ValueError("the workspace has no propensity model; run `make demo` first")
     heard = Heard(model)
-    engine.desk.policy = replace(engine.policy, models=replace(engine.policy.models, propensity=heard))  # type: ignore[arg-type]
+    engine.desk.policy = replace(engine.policy, models=replace(engine.policy.models, propensity=heard))
     for _ in _asked(engine, ids):
         pass
     engine.close()

@@ -75,7 +75,9 @@ class Engine:
         learn_from_log(database.connect(workspace))
         engine = cls(workspace, ProfileStore(workspace), policy)
         engine.intake.level_all()
-        engine._readable()
+        if (down := engine._unreadable()) is not None:
+            sys.stderr.write(f"profiles: {down}\n")
+            sys.stderr.flush()
         engine._looked = before
         engine.customers.go_on(time.time())
         return engine
@@ -114,19 +116,14 @@ class Engine:
 
     def ready(self) -> bool:
         """Whether profiles can be read: by that of the customer heard of longest ago, if there is any."""
-        try:
-            self.store.read(self._oldest)
-        except StoreDown:
-            return False
-        return True
+        return self._unreadable() is None
 
-    def _readable(self) -> None:
-        """Say so where profiles cannot be read, as those of another version."""
+    def _unreadable(self) -> StoreDown | None:
         try:
             self.store.read(self._oldest)
         except StoreDown as down:
-            sys.stderr.write(f"profiles: {down}\n")
-            sys.stderr.flush()
+            return down
+        return None
 
     # ------------------------------------------------------------------------------------ decisions
 
