@@ -6,7 +6,7 @@ nothing, so it is not asked. Categories and styles are looked up once a decision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from features.columns import columns_of, mark_of
 from features.profiles import LAST, RETURNED
@@ -32,18 +32,6 @@ ROUNDED_S = 0.001
 """The end of a window is told to the millisecond, so it may be so much later."""
 
 
-class _Ways(dict[str | None, int]):
-    """The ways of each category or style, looked up when first asked for; none without a name."""
-
-    def __init__(self, of: Callable[[str], int]):
-        super().__init__({None: 0, "": 0})
-        self._of = of
-
-    def __missing__(self, name: str | None) -> int:
-        found = self[name] = self._of(name or "")
-        return found
-
-
 class Touched:
     """The products of one decision, each with the ways in which its customer has touched it."""
 
@@ -63,11 +51,19 @@ class Touched:
                 self._products[product_id] = self._products.get(product_id, 0) | ON_ITS_WAY_BACK
                 product = case.product(product_id)
                 self._note(product.parent_id, product.category, ON_ITS_WAY_BACK, ON_ITS_WAY_BACK)
-        self._categories, self._styles = _Ways(self._of_category), _Ways(self._of_style)
+        self._categories: dict[str, int] = {"": 0}
+        self._styles: dict[str, int] = {"": 0}
+        """The ways of each, looked up when first asked for."""
 
     def by(self, product: Product) -> int:
         """The ways of one product; 0: in none."""
-        found = self._categories[product.category] | self._styles[product.parent_id]
+        category, style = product.category or "", product.parent_id or ""
+        of_category, of_style = self._categories.get(category), self._styles.get(style)
+        if of_category is None:
+            of_category = self._categories[category] = self._of_category(category)
+        if of_style is None:
+            of_style = self._styles[style] = self._of_style(style)
+        found = of_category | of_style
         if "p:" + product.product_id in self._items:
             found |= BOUGHT
         return found | self._products.get(product.product_id, 0) if self._products else found
