@@ -74,7 +74,7 @@ class Columns:
     @cached_property
     def rows(self) -> dict[int, int]:
         """Where each mark is."""
-        return dict(zip(self.marks.tolist(), range(len(self.marks)), strict=True))
+        return {mark: row for row, mark in enumerate(self.marks.tolist())}
 
     def of(self, position: int) -> NDArray[np.float64]:
         """One position, a number, of every entry."""

@@ -90,17 +90,17 @@ class _Quick:
         splits: dict[int, list[tuple[float, int, int, bool]]] = {}
         for number, tree in enumerate(trees):
             self._walk(number, tree, splits)
-        self._starts = np.arange(len(trees)) * most
-        self._thresholds = {column: sorted({at for at, *_ in found}) for column, found in sorted(splits.items())}
-        self._arrays = {column: np.array(found) for column, found in self._thresholds.items()}
-        self._ordered = {column: np.append(found, (np.inf, np.nan)) for column, found in self._arrays.items()}
-        self._base: dict[int, int] = {}
-        rows: list[NDArray[Any]] = []
-        for column, thresholds in self._thresholds.items():
-            self._base[column] = len(rows)
-            rows += self._rows(thresholds, splits[column], len(trees))
-        self._bases = np.zeros(max(self._base, default=0) + 1, np.int64)
-        self._bases[list(self._base)] = list(self._base.values())
+        self._starts = np.arange(len(trees))[:, None] * most
+        self._used = np.array(sorted(splits), np.int64)
+        self._thresholds = [sorted({at for at, *_ in splits[column]}) for column in sorted(splits)]
+        self._missing = np.array([len(found) + 1 for found in self._thresholds], np.int64)
+        self._bases = (self._missing + 1).cumsum() - self._missing - 1
+        self._ordered = [np.array([*found, np.inf, np.nan]) for found in self._thresholds]
+        rows = [
+            row
+            for column, thresholds in zip(sorted(splits), self._thresholds, strict=True)
+            for row in self._rows(thresholds, splits[column], len(trees))
+        ]
         self._table = np.array(rows, self._kind).reshape(len(rows), len(trees))
 
     def _walk(self, number: int, tree: Tree, splits: dict[int, list[tuple[float, int, int, bool]]]) -> None:
@@ -141,41 +141,41 @@ class _Quick:
     def __call__(self, rows: Floats) -> Floats:
         if not len(rows):
             return np.empty(0)
-        rows = np.ascontiguousarray(rows, np.float64)
-        bits = rows.view(np.int64)
-        alike, first = (bits == bits[0]).all(axis=0).tolist(), rows[0].tolist()
-        once, others = [], []
-        for column, thresholds in self._thresholds.items():
-            if alike[column]:
-                value = first[column]
-                there = bisect_left(thresholds, value) if value == value else len(thresholds) + 1
-                once.append(self._base[column] + there)
-            else:
-                others.append(column)
-        left = np.bitwise_and.reduce(self._table.take(once, axis=0), axis=0)[None, :]
-        if others:
-            struck = self._table.take(self._places(others, rows), axis=0)
-            left = np.bitwise_and(np.bitwise_and.reduce(struck, axis=0), left)
+        columns = np.ascontiguousarray(rows.T, np.float64).take(self._used, axis=0)
+        bits = columns.view(np.int64)
+        alike = (bits == bits[:, :1]).all(axis=1)
+        left = np.bitwise_and.reduce(self._table.take(self._places_of_first(columns)[alike], axis=0), axis=0)[:, None]
+        others = (~alike).nonzero()[0]
+        if len(others):
+            struck = self._table.take(self._places(others, columns), axis=0)
+            left = np.bitwise_and(left, np.bitwise_and.reduce(struck, axis=0).T, order="C")
         reached = self._leaves.take(_first(left) + self._starts)
         totals = _sums(reached).tolist()
         scores = [_sigmoid(self._factor * total) for total in totals]
         return np.array(scores * len(rows) if len(scores) < len(rows) else scores)
 
-    def _places(self, columns: Sequence[int], rows: Floats) -> NDArray[np.int64]:
-        """The rows of the table for each of these columns and each row; no number sorts last, where its place is."""
-        values = rows.T.take(columns, axis=0)
-        places = np.empty(values.shape, np.int64)
-        for number, column in enumerate(columns):
-            places[number] = self._ordered[column].searchsorted(values[number])
-        places += self._bases[columns, None]
+    def _places_of_first(self, columns: Floats) -> NDArray[np.int64]:
+        """The row of the table for each column's first value."""
+        first = columns[:, 0]
+        places = np.fromiter(map(bisect_left, self._thresholds, first.tolist()), np.int64, len(first))
+        np.copyto(places, self._missing, where=first != first)
+        places += self._bases
+        return places
+
+    def _places(self, some: NDArray[np.int64], columns: Floats) -> NDArray[np.int64]:
+        """The rows of the table for each of some columns and each row; no number sorts last, where its place is."""
+        places = np.empty((len(some), columns.shape[1]), np.int64)
+        for number, column in enumerate(some.tolist()):
+            places[number] = self._ordered[column].searchsorted(columns[column])
+        places += self._bases[some, None]
         return places
 
     def rows_to_try(self, columns: int) -> Floats:
         """Rows on, just above and just below the thresholds, without some values, and far from all of them."""
         chance = np.random.default_rng(1)
         rows = chance.normal(scale=1e3, size=(TRIED_ROWS, columns))
-        for column, thresholds in self._arrays.items():
-            near = thresholds[chance.integers(0, len(thresholds), TRIED_ROWS)]
+        for column, found in zip(self._used.tolist(), self._thresholds, strict=True):
+            near = np.array(found)[chance.integers(0, len(found), TRIED_ROWS)]
             near = np.stack([near, np.nextafter(near, np.inf), np.nextafter(near, -np.inf), np.full_like(near, np.nan)])
             some = chance.integers(0, 5, TRIED_ROWS)
             rows[:, column] = np.where(some < 4, near[some % 4, np.arange(TRIED_ROWS)], rows[:, column])
@@ -191,11 +191,11 @@ def _beside_zero(threshold: float) -> float:
 
 
 def _sums(reached: Floats) -> Floats:
-    """The sum of each row, added up in its order as LightGBM does; of one row NumPy would add up pairs."""
-    if len(reached) == 1:
-        total: Floats = np.add.accumulate(reached, axis=1)[:, -1]
+    """The sum of each column, added up in its order as LightGBM does; of a single one NumPy would add up pairs."""
+    if reached.shape[1] == 1:
+        total: Floats = np.add.accumulate(reached, axis=0)[-1]
     else:
-        total = np.add.reduce(np.ascontiguousarray(reached.T), axis=0)
+        total = np.add.reduce(reached, axis=0)
     return total
 
 

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from features import database, identity
 from features.events import event_of
 from features.profile_now import StoreDown
-from features.profiles import derive
 from features.store import ProfileStore
 from features.vocabulary import Event
 from features.workspace import Workspace
 from serving import decision_index
+from serving.decide import churn_of
 from serving.draft import Draft
 from serving.erasure import Eraser
 from serving.export import export, held_ids
@@ -58,7 +58,7 @@ class Customers:
         if looked is None:
             return None
         draft, preview = looked
-        profile, policy, churn = draft.decision.facts.profile, draft.decision.policy, draft.decision.churn
+        profile = draft.decision.facts.profile
         assert profile is not None
         known = Known(
             customer_id=ids[0],
@@ -67,9 +67,9 @@ class Customers:
             responses=responses,
             decisions=list(decision_index.latest(self._workspace.decisions, ids, MOST_DECISIONS)),
             preview=preview,
-            churn=policy.models.churn_risk(derive(profile, now)) if churn is None else churn,
+            churn=churn_of(draft.decision),
         )
-        return orjson.dumps(story(known, policy.catalog, now))
+        return orjson.dumps(story(known, draft.decision.policy.catalog, now))
 
     def export(self, customer_id: str, now: float) -> Iterator[bytes] | None:
         """Everything held, as pieces of JSON; None where nothing is."""

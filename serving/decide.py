@@ -26,7 +26,7 @@ from serving.rules.consent import allowed
 from serving.scoring import Models
 from serving.screen import Screened, screen
 from serving.treatments import treatment_of
-from serving.worth import context_of, worth_of
+from serving.worth import context_of, weighs_churn, worth_of
 
 ENGINE_VERSION = "4"
 """Rises when the same facts and policy may give another answer; replay compares bytes within one version."""
@@ -64,25 +64,41 @@ class Decision:
     screened: tuple[Screened, ...]
     ranking: Ranking
     churn: float | None
+    """The customer's churn risk; None, too, where no offer that is open is weighed by it."""
     fallback: str | None
 
 
 def decide(facts: Facts, policy: Policy) -> Decision:
     """Screen all candidates, score the open ones, rank them. Nothing to show is a decision too."""
-    personal = allowed(facts, policy.book, "personalisation")
-    profiled = personal and allowed(facts, policy.book, "profiling")
+    personal, profiled = allowed(facts, policy.book, "personalisation"), _profiled(facts, policy.book)
     affinity = Affinity(facts.profile if personal else None, index_of(policy.catalog), facts.now)
     features = derive(facts.profile, facts.now)
     case = Case(facts, policy.book, policy.catalog, affinity, features, personal)
     screened = tuple(screen(case, policy.catalog.candidates(facts.channel, facts.placement)))
     open_ = [s for s in screened if s.open]
-    scores = policy.models.score(facts, policy.catalog, [s.offer for s in open_], features, affinity, profiled)
+    offers = [s.offer for s in open_]
+    chances = policy.models.propensities(facts, policy.catalog, offers, features, affinity, profiled)
     risks = policy.models.return_risks(facts, [s.product_id for s in open_], features, profiled)
-    told = zip(open_, scores.propensity, risks, strict=True)
-    scored = [_scored(case, s, chance, risk, scores.churn) for s, chance, risk in told]
+    weighed = facts.known and profiled and weighs_churn(policy.book, offers)
+    churn = policy.models.churn_risk(features) if weighed else None
+    told = zip(open_, chances, risks, strict=True)
+    scored = [_scored(case, s, chance, risk, churn) for s, chance, risk in told]
     carried = facts.carried.offers if facts.carried else ()
     ranking = ranked(scored, policy.book.arbitration, facts.placement, facts.limit, facts.seed, carried)
-    return Decision(facts, policy, screened, ranking, scores.churn, _fallback(facts, policy, ranking, profiled))
+    return Decision(facts, policy, screened, ranking, churn, _fallback(facts, policy, ranking, profiled))
+
+
+def churn_of(decision: Decision) -> float | None:
+    """The customer's churn risk, whether or not an offer was weighed by it; None for who may not be scored."""
+    facts, policy = decision.facts, decision.policy
+    if decision.churn is not None or not (facts.known and _profiled(facts, policy.book)):
+        return decision.churn
+    return policy.models.churn_risk(derive(facts.profile, facts.now))
+
+
+def _profiled(facts: Facts, book: Rulebook) -> bool:
+    """Whether the customer may be scored."""
+    return allowed(facts, book, "personalisation") and allowed(facts, book, "profiling")
 
 
 def _scored(

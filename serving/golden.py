@@ -28,7 +28,7 @@ from features.vocabulary import ONLINE, Event
 from serving.decide import Policy, answer, decide
 from serving.facts import Carried, Contact, Contacts, Dismissal, Facts, Promised, Shop
 from serving.rulebook import FEEDS, Rulebook
-from serving.scoring import Models, Scores
+from serving.scoring import Models
 
 CUSTOMER = "1042"
 
@@ -148,9 +148,12 @@ class _Given(Models):
     chances: Mapping[str, float] = field(default_factory=dict)
     comes_back: Mapping[str, float] = field(default_factory=dict)
 
-    def score(self, *given: Any, **more: Any) -> Scores:
+    def propensities(self, *given: Any, **more: Any) -> Sequence[float | None]:
         _, _, offers, *_ = given
-        return Scores([self.chances.get(offer.offer_id) for offer in offers], self.risk)
+        return [self.chances.get(offer.offer_id) for offer in offers]
+
+    def churn_risk(self, features: Mapping[str, float]) -> float | None:
+        return self.risk
 
     def return_risks(self, facts: Facts, product_ids: Sequence[str | None], *given: Any) -> list[float | None]:
         return [self.comes_back.get(each or "") for each in product_ids]

@@ -43,14 +43,6 @@ BUILT_IN = PROJECT / "champions"
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """One propensity per open offer (None without a model) and the customer's churn risk (None without a model)."""
-
-    propensity: list[float | None]
-    churn: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Model:
     """One promoted model: its version in MLflow's registry, and the scorer over `columns`."""
 
@@ -80,7 +72,7 @@ class Models:
             "returns": self.returns.version if self.returns else None,
         }
 
-    def score(
+    def propensities(
         self,
         facts: Facts,
         catalog: Catalog,
@@ -88,18 +80,14 @@ class Models:
         features: Mapping[str, float],
         affinity: Affinity,
         profiled: bool = True,
-    ) -> Scores:
-        """Scores for one customer: population propensity where nobody knows the customer, or they refuse profiling."""
-        if not offers:
-            return Scores([])
+    ) -> Sequence[float | None]:
+        """P(accepted) per open offer, None without a model; for who is a stranger, or refuses profiling, as of all."""
+        if not offers or self.propensity is None:
+            return [None] * len(offers)
         if not (facts.known and profiled):
-            return Scores([self.propensity.scorer.population if self.propensity else None] * len(offers))
-        churn = self.churn_risk(features)
-        if self.propensity is None:
-            return Scores([None] * len(offers), churn)
-        index = index_of(catalog)
-        rows = pair_rows(features.values(), affinity, index, offers, facts.channel, facts.placement)
-        return Scores(list(self.propensity.predict(rows)), churn)
+            return [self.propensity.scorer.population] * len(offers)
+        rows = pair_rows(features.values(), affinity, index_of(catalog), offers, facts.channel, facts.placement)
+        return self.propensity.predict(rows)
 
     def churn_risk(self, features: Mapping[str, float]) -> float | None:
         """The churn risk of a customer with these features; None without a model."""

@@ -11,10 +11,12 @@ What is done with these numbers is in `arbitration`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from features.profiles import DECAYED_TRIPS, ITEM_HALF_LIFE_DAYS, LAST
 from features.vocabulary import DAY_S, Offer, Product
+from serving.rulebook import Rulebook
 from serving.rules.case import Case
 from serving.rules.terms import margin_of
 
@@ -90,6 +92,12 @@ def context_of(case: Case, offer: Offer, product: Product | None, churn: float |
             in_view=weight.in_view if in_view else 0.0,
         )
     return found
+
+
+def weighs_churn(book: Rulebook, offers: Sequence[Offer]) -> bool:
+    """Whether the churn risk counts for any of these offers."""
+    weights = book.arbitration.context_weights
+    return any(weights[kind].churn != 0.0 for kind in {offer.kind for offer in offers} & weights.keys())
 
 
 def _in_view(case: Case, offer: Offer, product: Product | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pytest
 import sqlalchemy as sa
 
 from features import database
+from features.vocabulary import OFFER_KINDS
 from features.workspace import open_workspace
 from serving.engine import Engine
 from serving.facts import moment
 from serving.question import Question
+from serving.rulebook import Weight
 from serving.schemas import RespondRequest
 from serving.story_answers import Story
 
@@ -84,6 +87,46 @@ def told(engine: Engine, customer_id: str = HER, channel: str = "call_centre") -
     content: dict[str, Any] = orjson.loads(found)
     Story.model_validate(content, strict=True)
     return content
+
+
+class _Fixed:
+    """A model that always says the same, and counts how often it was asked."""
+
+    version = "1"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def predict(self, rows: Any) -> list[float]:
+        self.asked += len(rows)
+        return [0.25] * len(rows)
+
+
+@pytest.fixture
+def churn(engine: Engine) -> _Fixed:
+    model = _Fixed()
+    engine.desk.policy = replace(engine.policy, models=replace(engine.policy.models, churn=model))
+    return model
+
+
+def test_the_story_tells_the_churn_risk_but_not_of_who_refuses_profiling(engine: Engine, churn: _Fixed) -> None:
+    assert told(engine)["churn_risk"] == 0.25
+    refused = track("Consent Updated", 13, 0, purpose="profiling", granted=False)
+    assert [each.problem for each in engine.ingest([refused], NOW, None)] == [None]
+    assert told(engine)["churn_risk"] is None
+
+
+@pytest.mark.parametrize(("weight", "times"), [(0.0, 0), (1.0, 1)])
+def test_a_decision_asks_for_the_churn_risk_only_where_an_open_offer_is_weighed_by_it(
+    engine: Engine, churn: _Fixed, weight: float, times: int
+) -> None:
+    weights = dict.fromkeys(OFFER_KINDS, Weight(base=1.0, churn=weight))
+    arbitration = engine.policy.book.arbitration.model_copy(update={"context_weights": weights})
+    book = engine.policy.book.model_copy(update={"arbitration": arbitration})
+    engine.desk.policy = replace(engine.policy, book=book)
+    decided = engine.decision(Question("other", "web", "home"), NOW + 1)
+    assert {each["context"]["churn"] for each in decided["offers"]} == {0.25 * weight}
+    assert churn.asked == times
 
 
 def test_the_story_says_how_everything_stands(engine: Engine) -> None:
