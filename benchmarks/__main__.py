@@ -14,7 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
-from benchmarks import audience, build, datasets, decisions, ingestion, replay, start, story, trace, training, verdicts
+from benchmarks import (
+    audience,
+    build,
+    datasets,
+    decisions,
+    ingestion,
+    instructions,
+    replay,
+    start,
+    story,
+    trace,
+    training,
+    verdicts,
+)
 from benchmarks.machine import machine
 from benchmarks.verdicts import Verdict
 from features.workspace import Workspace, open_workspace
@@ -22,6 +35,7 @@ from features.workspace import Workspace, open_workspace
 Subject = Callable[[Workspace, Console, bool], Sequence[Verdict] | None]
 SUBJECTS: Mapping[str, Subject] = {
     "decisions": decisions.main,
+    "instructions": instructions.main,
     "trace": trace.main,
     "story": story.main,
     "ingestion": ingestion.main,

@@ -74,7 +74,7 @@ def main(workspace: Workspace, console: Console, quick: bool) -> list[Verdict]:
         offers, customers = stand.offers_of(workspace), stand.customers(workspace)
         for count in QUICK_CANDIDATES if quick else CANDIDATES:
             stand.put(copy, offers, count)
-            _prepare_naive(copy, customers)
+            prepare_naive(copy, customers)
             found[count] = measured(copy, customers, QUICK_ROUNDS if quick else ROUNDS)
             console.print(_table(count, found[count]))
             if count == min(found):
@@ -139,7 +139,7 @@ def _round(figures: Figures, server: servers.Server, asks: Sequence[bytes], call
     figures.cpu.append((server.cpu_s() - before) / (2 * calls))
 
 
-def _prepare_naive(workspace: Workspace, customers: Sequence[str]) -> None:
+def prepare_naive(workspace: Workspace, customers: Sequence[str]) -> None:
     made = workspace.home / "naive"
     if made.exists():
         made.rename(workspace.home / f"naive-{len(list(workspace.home.glob('naive*')))}")

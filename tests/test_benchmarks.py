@@ -18,7 +18,19 @@ from champions import promote_trees
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import audience, datasets, decisions, machine, replay, sizes, stand, start, training, verdicts
+from benchmarks import (
+    audience,
+    datasets,
+    decisions,
+    instructions,
+    machine,
+    replay,
+    sizes,
+    stand,
+    start,
+    training,
+    verdicts,
+)
 from benchmarks import build as building
 from benchmarks.servers import environment_of
 from benchmarks.sizes import NOT_RUN, Run
@@ -228,3 +240,22 @@ def exposures(rows: int) -> Dataset:
         }
     )
     return Dataset(frame, random.gamma(1.0, 5.0, (rows, len(PROPENSITY.columns))), PROPENSITY.columns)
+
+
+def test_without_valgrind_instructions_are_not_counted_and_it_says_so(
+    shop: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = Console(file=io.StringIO(), width=100)
+    assert instructions.main(shop, said, quick=True) == []
+    assert "no `valgrind`" in said.file.getvalue()
+
+
+@pytest.mark.parametrize("part", instructions.PARTS)
+def test_instructions_are_counted_of_each_part_of_an_answer(
+    shop: Workspace, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[str, ...]] = []
+    monkeypatch.setattr(instructions, "_control", lambda *told: said.append(told))
+    instructions._part(part, shop)
+    assert said == [("-i", "on"), ("-d", part)]
