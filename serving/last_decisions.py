@@ -107,9 +107,17 @@ class LastDecisions:
             mine[last.channel] = last
 
     def _turn(self, now: float, within_s: float) -> None:
-        """Forget what is too old to matter: what was noted more than a window ago is dropped at the next turn."""
+        """Forget what is too old to matter: what was noted more than a window ago is dropped at the next turn.
+
+        After a long silence what is young stays: another worker, or we ourselves when told what to go on with, may
+        have noted it just now.
+        """
         if now - self._turned >= within_s:
-            self._older = self._recent if now - self._turned < 2 * within_s or not self._turned else {}
+            self._older, begin = self._recent, now - within_s
+            if now - self._turned >= 2 * within_s:
+                self._older = {
+                    name: mine for name, mine in self._recent.items() if any(each.at > begin for each in mine.values())
+                }
             self._recent, self._turned = {}, now
 
     # -------------------------------------------------------------------------------------------- files

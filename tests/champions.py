@@ -25,6 +25,21 @@ def promote_trees(workspace: Workspace, version: str, task: str = "propensity") 
     _hand_over(workspace, version, model, _trees(len(columns)))
 
 
+def promote_blend(workspace: Workspace, version: str, calibration: dict[str, object], task: str = "propensity") -> None:
+    """The same trees beside a logistic model over all columns; some as logarithms, some without weight."""
+    columns, random = list(COLUMNS[task]), np.random.default_rng(8)
+    linear = {
+        "transform": ["log1p" if number % 2 else "none" for number in range(len(columns))],
+        "impute": random.normal(size=len(columns)).tolist(),
+        "mean": random.normal(size=len(columns)).tolist(),
+        "scale": random.uniform(1.0, 30.0, len(columns)).tolist(),
+        "coef": (random.normal(scale=0.2, size=len(columns)) * (random.random(len(columns)) < 0.7)).tolist(),
+        "intercept": -1.0,
+    }
+    model = {"task": task, "family": "blend", "columns": columns, "population": 0.1, "calibration": calibration}
+    _hand_over(workspace, version, {**model, "logistic": linear, "blend_weight": 0.4}, _trees(len(columns)))
+
+
 @cache
 def _trees(columns: int) -> str:
     random = np.random.default_rng(7)

@@ -1,7 +1,8 @@
 """The rules once more, as plainly as they can be said: from raw events, one offer, one product, one rule at a time.
 
-Nothing is shared with `serving.rules`, nothing kept, nothing looked up twice as fast as once. What the fast path says
-must be what this says. Only the order of an offer's products (affinity) and the features are taken as given.
+Nothing is shared with `serving.rules`; kept are the events in their order, by name, product and category, and no more.
+What the fast path says must be what this says, to the last word of every reason. Only the order of an offer's products
+(affinity) and the features are taken as given; `plain_path` works them out as plainly.
 """
 
 from __future__ import annotations
@@ -10,17 +11,26 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import orjson
+
 from features import profiles
 from features.catalog import Catalog
-from features.vocabulary import DAY_S, OUTBOUND, PLACEMENTS, Event, Offer, Product
-from serving.facts import Facts
+from features.vocabulary import DAY_S, OUTBOUND, PLACEMENTS, Event, Location, Offer, Product
+from serving.facts import Contact, Facts, moment
 from serving.rulebook import WEEKDAYS, Rulebook
 
-Said = tuple[str, str, float | None, str | None]
-"""Code, rule, retry_after, evidence."""
+Said = tuple[str, str, float | None, Any, bytes, bytes]
+"""Code, rule, retry_after, evidence; observed and limit as JSON."""
+
+
+def said(
+    code: str, rule: str, observed: Any, limit: Any, retry_after: float | None = None, evidence: Any = None
+) -> Said:
+    return code, rule, retry_after, evidence, orjson.dumps(observed), orjson.dumps(limit)
 
 
 @dataclass(frozen=True)
@@ -31,17 +41,65 @@ class World:
     catalog: Catalog
     features: Mapping[str, float] = field(repr=False)
 
+    @cached_property
+    def _in_order(self) -> dict[str, list[tuple[tuple[float, str], Event]]]:
+        found: dict[str, list[tuple[tuple[float, str], Event]]] = {}
+        for e in sorted(self.events, key=lambda e: e.key):
+            found.setdefault(e.name, []).append((e.key, e))
+        return found
+
     def named(self, *names: str) -> list[Event]:
-        return sorted((e for e in self.events if e.name in names), key=lambda e: (e.occurred_at, e.message_id))
+        several = [pair for name in names for pair in self._in_order.get(name, ())]
+        return [e for _, e in sorted(several, key=lambda pair: pair[0])]
+
+    @cached_property
+    def orders_with(self) -> dict[str, list[Event]]:
+        """Per product, and per `category:` and its name, the orders that hold it."""
+        return _holding(self.named("Order Completed"))
+
+    @cached_property
+    def refunds_with(self) -> dict[str, list[Event]]:
+        return _holding(self.named("Order Refunded"))
 
     def product(self, product_id: str) -> Product:
         return self.catalog.products.get(product_id) or Product(product_id, product_id)
 
+    @cached_property
+    def quiet(self) -> Said | None:
+        return quiet_hours(self)
 
-def until(world: World, at: float, days: float) -> float | None:
-    """The end of a window that is not over; None where it is."""
+    @cached_property
+    def returned_share(self) -> float:
+        bought, back = (faded(self, name) for name in ("Order Completed", "Order Refunded"))
+        return min(back / bought, 1.0) if bought else math.nan
+
+    @cached_property
+    def met(self) -> dict[str, float | None]:
+        """When each condition that was asked about is first met."""
+        return {}
+
+    @cached_property
+    def carts(self) -> set[str]:
+        return in_carts(self)
+
+    @cached_property
+    def home(self) -> Location | None:
+        return home_of(self)
+
+
+def _holding(events: Sequence[Event]) -> dict[str, list[Event]]:
+    found: dict[str, list[Event]] = {}
+    for e in events:
+        lines = e.body["products"]
+        for key in {line["product_id"] for line in lines} | {f"category:{line.get('category')}" for line in lines}:
+            found.setdefault(key, []).append(e)
+    return found
+
+
+def within(world: World, at: float, days: float) -> tuple[str, str, float] | None:
+    """A window that is not over: when it began, how long it is, when it ends; None where it is over."""
     end = round(at + days * DAY_S, 3)
-    return end if world.facts.now < end else None
+    return (moment(at), f"{days:g} days", end) if world.facts.now < end else None
 
 
 # -------------------------------------------------------------------------------------------------- the offer
@@ -50,35 +108,35 @@ def until(world: World, at: float, days: float) -> float | None:
 def of_offer(world: World, offer: Offer) -> Iterator[Said]:
     facts, book = world.facts, world.book
     if facts.now < offer.valid_from:
-        yield "outside_validity", "valid_from", offer.valid_from, None
+        times = moment(facts.now), moment(offer.valid_from)
+        yield said("outside_validity", "valid_from", *times, offer.valid_from)
     elif facts.now >= offer.valid_until:
-        yield "outside_validity", "valid_until", None, None
+        yield said("outside_validity", "valid_until", moment(facts.now), moment(offer.valid_until))
     if offer.channels and facts.channel not in offer.channels:
-        yield "wrong_channel", "channel", None, None
+        yield said("wrong_channel", "channel", facts.channel, offer.channels)
     if offer.placements and facts.placement not in offer.placements:
-        yield "wrong_placement", "placement", None, None
+        yield said("wrong_placement", "placement", facts.placement, offer.placements)
     if facts.channel not in PLACEMENTS[facts.placement]:
-        yield "wrong_placement", "channel_of_placement", None, None
+        yield said("wrong_placement", "channel_of_placement", facts.channel, sorted(PLACEMENTS[facts.placement]))
     if offer.markets and facts.market not in offer.markets:
-        yield "wrong_market", "market", None, None
+        yield said("wrong_market", "market", facts.market, offer.markets)
     if offer.eligibility is not None and not is_met(offer.eligibility, world.features):
-        yield "not_eligible", "eligibility", met_at(world, offer.eligibility), None
+        yield eligibility(world, offer.eligibility)
     yield from budget(world, offer)
     yield from reactions(world, offer)
     yield from feeds(world, offer)
     yield from consent(world, offer)
-    if facts.channel in OUTBOUND and is_quiet(facts.now, zone_of(world), book):
-        yield "quiet_hours", "night_or_rest", end_of_quiet(facts.now, zone_of(world), book), zone_of(world)
+    if world.quiet:
+        yield world.quiet
     yield from care(world, offer)
-    bought = [(line, e) for e in world.named("Order Completed") for line in e.body["products"]]
-    back = [(line, e) for e in world.named("Order Refunded") for line in e.body["products"]]
-    share = faded(back, facts.now) / faded(bought, facts.now) if bought else math.nan
-    orders = len(world.named("Order Completed"))
+    share, orders = round(world.returned_share, 6), len(world.named("Order Completed"))
     rule = book.too_many_returns
-    if offer.kind not in rule.lets_through and orders >= rule.orders and round(share, 6) > rule.share:
-        yield "too_many_returns", "share", None, None
+    if offer.kind not in rule.lets_through and orders >= rule.orders and share > rule.share:
+        yield said("too_many_returns", "share", share, rule.share)
     if not (offer.product_ids or offer.category) or offer.value.margin:
         yield from margin(world, offer, offer.value.margin)
+    yield from contact_limit(world, offer)
+    yield from carried(world, offer)
 
 
 def is_met(condition: Any, features: Mapping[str, float]) -> bool:
@@ -89,8 +147,16 @@ def is_met(condition: Any, features: Mapping[str, float]) -> bool:
     if "not" in condition:
         return not is_met(condition["not"], features)
     value, limit = features[condition["field"]], condition["value"]
-    said = {"<": value < limit, "<=": value <= limit, ">": value > limit, ">=": value >= limit}
-    return not math.isnan(value) and said[condition["operator"]]
+    compared = {"<": value < limit, "<=": value <= limit, ">": value > limit, ">=": value >= limit}
+    return not math.isnan(value) and compared[condition["operator"]]
+
+
+def eligibility(world: World, condition: Any) -> Said:
+    key = repr(condition)
+    if key not in world.met:
+        world.met[key] = met_at(world, condition)
+    values = {name: world.features[name] for name, _ in named_by(condition)}
+    return said("not_eligible", "eligibility", values, condition, world.met[key])
 
 
 def met_at(world: World, condition: Any) -> float | None:
@@ -121,16 +187,19 @@ def named_by(condition: Any) -> Iterator[tuple[str, float]]:
             yield from named_by(part)
 
 
-def faded(lines: Sequence[tuple[dict, Event]], now: float) -> float:
+def faded(world: World, name: str) -> float:
+    now = world.facts.now
+    lines = [(line, e) for e in world.named(name) for line in e.body["products"]]
     return sum(line["quantity"] * 2 ** (-(now - e.occurred_at) / (365 * DAY_S)) for line, e in lines)
 
 
 def budget(world: World, offer: Offer) -> Iterator[Said]:
     total, today = world.facts.used.get(offer.offer_id, (0, 0))
     if offer.budget and offer.budget.total is not None and total >= offer.budget.total:
-        yield "offer_budget_spent", "total", None, None
+        yield said("offer_budget_spent", "total", total, offer.budget.total)
     if offer.budget and offer.budget.daily is not None and today >= offer.budget.daily:
-        yield "offer_budget_spent", "daily", math.floor(world.facts.now / DAY_S + 1) * DAY_S, None
+        tomorrow = math.floor(world.facts.now / DAY_S + 1) * DAY_S
+        yield said("offer_budget_spent", "daily", today, offer.budget.daily, tomorrow)
 
 
 def reactions(world: World, offer: Offer) -> Iterator[Said]:
@@ -138,11 +207,12 @@ def reactions(world: World, offer: Offer) -> Iterator[Said]:
     taken = [e for e in mine if e.body["response"] == "accepted"]
     away = [e for e in mine if e.body["response"] == "dismissed"]
     if taken and offer.kind in world.book.already_redeemed.kinds:
-        yield "already_redeemed", "same_offer", None, taken[-1].message_id
+        yield said("already_redeemed", "same_offer", moment(taken[-1].occurred_at), "once", None, taken[-1].message_id)
     if away and (not taken or mine.index(taken[-1]) < mine.index(away[-1])):
-        end = until(world, away[-1].occurred_at, days_of(world.book.recently_dismissed, offer, offer.category))
-        if end:
-            yield "recently_dismissed", "same_offer", end, away[-1].message_id
+        days = days_of(world.book.recently_dismissed, offer, offer.category)
+        held = within(world, away[-1].occurred_at, days)
+        if held:
+            yield said("recently_dismissed", "same_offer", *held, away[-1].message_id)
 
 
 def feeds(world: World, offer: Offer) -> Iterator[Said]:
@@ -154,9 +224,9 @@ def feeds(world: World, offer: Offer) -> Iterator[Said]:
         if signal == "stock" and (not over_products or facts.location_id is None):
             continue
         if signal == "stock" and heard is None:
-            yield "signal_missing", "stock", None, facts.location_id
-        elif heard is not None and facts.now - heard > rule.max_age_s and rule.on_stale == "suppress":
-            yield "signal_stale", signal, None, None
+            yield said("signal_missing", "stock", "no message yet", "a stock feed", None, facts.location_id)
+        elif heard is not None and rule.on_stale == "suppress":
+            yield from stale(world, signal, heard)
     book = world.book
     personal = offer.eligibility is not None or offer.kind in book.consent.personal_kinds
     concerned = {
@@ -164,12 +234,19 @@ def feeds(world: World, offer: Offer) -> Iterator[Said]:
         "consent": facts.channel in OUTBOUND or personal,
     }
     for signal in ("cases", "consent"):
-        demanded, heard = book.signals.get(signal), facts.feeds[signal]
+        demanded = book.signals.get(signal)
         if demanded and demanded.on_stale == "suppress" and concerned[signal]:
+            heard = facts.feeds[signal]
             if heard is None:
-                yield "signal_missing", signal, None, None
-            elif facts.now - heard > demanded.max_age_s:
-                yield "signal_stale", signal, None, None
+                yield said("signal_missing", signal, "no message yet", f"a feed of {signal}")
+            else:
+                yield from stale(world, signal, heard)
+
+
+def stale(world: World, signal: str, heard: float) -> Iterator[Said]:
+    age, most = world.facts.now - heard, world.book.signals[signal].max_age_s
+    if age > most:
+        yield said("signal_stale", signal, f"{age:.0f} s old", f"{most:.0f} s")
 
 
 def word_on(world: World, purpose: str) -> Event | None:
@@ -181,21 +258,60 @@ def word_on(world: World, purpose: str) -> Event | None:
     return found
 
 
+def allowed(world: World, purpose: str) -> bool:
+    """Whether the customer lets us use what we know of them for personalisation, or profiling."""
+    word = word_on(world, purpose)
+    return getattr(world.book.consent, purpose) == "until_refused" if word is None else word.body["granted"]
+
+
 def consent(world: World, offer: Offer) -> Iterator[Said]:
+    def refused(purpose: str, limit: str) -> Said:
+        word = word_on(world, purpose)
+        if word is None:
+            return said("no_consent", purpose, "not granted", limit)
+        return said("no_consent", purpose, f"refused {moment(word.occurred_at)}", limit, None, word.message_id)
+
     if world.facts.channel in OUTBOUND:
         word = word_on(world, "marketing")
         if word is None or not word.body["granted"]:
-            yield "no_consent", "marketing", None, word.message_id if word else None
-    word = word_on(world, "personalisation")
-    allowed = world.book.consent.personalisation == "until_refused" if word is None else word.body["granted"]
-    if not allowed and (offer.eligibility is not None or offer.kind in world.book.consent.personal_kinds):
-        yield "no_consent", "personalisation", None, word.message_id if word else None
+            yield refused("marketing", "granted")
+    personal = offer.eligibility is not None or offer.kind in world.book.consent.personal_kinds
+    if personal and not allowed(world, "personalisation"):
+        yield refused("personalisation", world.book.consent.personalisation)
 
 
-def zone_of(world: World) -> str:
-    said = world.named("$identify")
-    home = world.catalog.locations.get(said[-1].body["traits"]["store_id"]) if said else None
-    return (home.timezone if home else None) or world.book.timezone
+def home_of(world: World) -> Location | None:
+    """The shop that an identify named last; else, of the ten used last, the one with most orders of late."""
+    named = [e.body["traits"]["store_id"] for e in world.named("$identify") if "store_id" in e.body.get("traits", {})]
+    if named and named[-1]:
+        return world.catalog.locations.get(named[-1])
+    visits: dict[str, list[float]] = {}
+    for e in world.named("Order Completed"):
+        if e.location_id and e.location_id != "online":
+            visits.setdefault(e.location_id, []).append(e.occurred_at)
+            if len(visits) > 10:
+                del visits[min(visits, key=lambda place: (visits[place][-1], place))]
+    weighed = [
+        (-sum(2 ** (-(world.facts.now - at) / (90 * DAY_S)) for at in times), place) for place, times in visits.items()
+    ]
+    return world.catalog.locations.get(min(weighed)[1]) if weighed else None
+
+
+def tier_of(world: World) -> str | None:
+    named = [e.body["traits"]["tier"] for e in world.named("$identify") if "tier" in e.body.get("traits", {})]
+    return named[-1] or None if named else None
+
+
+def quiet_hours(world: World) -> Said | None:
+    now, book = world.facts.now, world.book.quiet_hours
+    zone = (world.home.timezone if world.home else None) or world.book.timezone
+    if world.facts.channel not in OUTBOUND or not is_quiet(now, zone, world.book):
+        return None
+    local = datetime.fromtimestamp(now, ZoneInfo(zone))
+    start, end = (f"{minute // 60:02}:{minute % 60:02}" for minute in (book.start, book.end))
+    limit = ", ".join([f"not {start} to {end}", *(f"not {day}" for day in book.rest_days)])
+    observed = f"{WEEKDAYS[local.weekday()]} {local.hour:02}:{local.minute:02} in {zone}"
+    return said("quiet_hours", "night_or_rest", observed, limit, end_of_quiet(now, zone, world.book), zone)
 
 
 def is_quiet(at: float, zone: str, book: Rulebook) -> bool:
@@ -223,25 +339,77 @@ def care(world: World, offer: Offer) -> Iterator[Said]:
         else:
             cases.setdefault(e.body["case_id"], e)
     if offer.kind not in book.open_case.lets_through:
-        yield from (("open_case", "case", None, e.message_id) for e in cases.values())
+        for case_id, e in cases.items():
+            yield said("open_case", "case", moment(e.occurred_at), f"case {case_id} resolved", None, e.message_id)
     kept = {e.body["promise_id"] for e in world.named("Promise Kept")}
     made = {e.body["promise_id"]: e for e in world.named("Promise Made")}
     for promise_id, e in made.items():
-        overdue = datetime.fromisoformat(e.body["due"]).timestamp() < now
-        if overdue and promise_id not in kept and offer.kind not in book.promise_broken.lets_through:
-            yield "promise_broken", "promise", None, e.message_id
+        due = datetime.fromisoformat(e.body["due"]).timestamp()
+        if due < now and promise_id not in kept and offer.kind not in book.promise_broken.lets_through:
+            yield said("promise_broken", "promise", moment(due), f"promise {promise_id} kept", None, e.message_id)
     tried = world.named("Checkout Failed", "Order Completed")
     if tried and tried[-1].name == "Checkout Failed" and offer.kind not in book.checkout_failed.lets_through:
-        end = until(world, tried[-1].occurred_at, book.checkout_failed.hours / 24)
-        if end:
-            yield "checkout_failed", "checkout", end, tried[-1].message_id
+        hours = book.checkout_failed.hours
+        held = within(world, tried[-1].occurred_at, hours / 24)
+        if held:
+            yield said("checkout_failed", "checkout", held[0], f"{hours:g} hours", held[2], tried[-1].message_id)
 
 
 def margin(world: World, offer: Offer, earned: float) -> Iterator[Said]:
     rule = world.book.below_margin
     left = round(earned - offer.value.discount - offer.value.cost, 6)
     if rule.minimum is not None and offer.kind not in rule.lets_through and left < rule.minimum:
-        yield "below_margin", "earned", None, None
+        yield said("below_margin", "earned", left, rule.minimum)
+
+
+def contact_limit(world: World, offer: Offer) -> Iterator[Said]:
+    """Every limit that is reached, and the quiet after too many dismissals."""
+    facts, policy = world.facts, world.book.contact_policy
+    if facts.channel not in OUTBOUND:
+        return
+
+    def ends(contact: Contact, days: float) -> float:
+        left = round(contact.at + days * DAY_S, 3)
+        return left if contact.until is None else min(left, contact.until)
+
+    for limit in policy.limits:
+        if limit.channel in (None, facts.channel) and limit.kind in (None, offer.kind):
+            counted = sorted(
+                (ends(each, limit.days), each.decision_id)
+                for each in facts.contacts.made
+                if limit.channel in (None, each.channel)
+                and (limit.kind is None or limit.kind in each.kinds)
+                and ends(each, limit.days) > facts.now
+            )
+            if len(counted) >= limit.at_most:
+                free = counted[len(counted) - limit.at_most][0] if limit.at_most else None
+                rule = f"per_{limit.channel or 'customer'}" + (f"_{limit.kind}" if limit.kind else "")
+                evidence = tuple(decision_id for _, decision_id in counted)
+                at_most = f"{limit.at_most} in {limit.days:g} days"
+                yield said("contact_limit", rule, len(counted), at_most, free, evidence)
+    quiet = policy.quiet_after
+    waved = sorted((each.at, each.message_id) for each in facts.contacts.dismissed if each.at <= facts.now)
+    runs = [waved[at - quiet.dismissals : at] for at in range(quiet.dismissals, len(waved) + 1)] if quiet else []
+    runs = [run for run in runs if run[-1][0] - run[0][0] <= quiet.within_days * DAY_S]
+    if runs:
+        free = round(runs[-1][-1][0] + quiet.quiet_days * DAY_S, 3)
+        text = f"{quiet.dismissals} in {quiet.within_days:g} days, then {quiet.quiet_days:g} days quiet"
+        if facts.now < free:
+            evidence = tuple(message_id for _, message_id in runs[-1])
+            yield said("contact_limit", "dismissals", quiet.dismissals, text, free, evidence)
+
+
+def carried(world: World, offer: Offer) -> Iterator[Said]:
+    """What another channel has shown comes at the same discount, and ends no sooner."""
+    before = world.facts.carried
+    for promised in before.offers if before else ():
+        if promised.offer_id == offer.offer_id:
+            if promised.discount != offer.value.discount:
+                discounts = offer.value.discount, promised.discount
+                yield said("terms_conflict", "discount", *discounts, None, before.decision_id)
+            if promised.valid_until > offer.valid_until:
+                ends = moment(offer.valid_until), moment(promised.valid_until)
+                yield said("terms_conflict", "valid_until", *ends, None, before.decision_id)
 
 
 # ------------------------------------------------------------------------------------------------ one product
@@ -252,17 +420,22 @@ def of_product(world: World, offer: Offer, product: Product) -> Iterator[Said]:
     yield from came_back(world, offer, product)
     yield from coming_back(world, product)
     yield from stock(world, product)
-    in_cart = set(world.facts.cart)
-    for e in world.named("Product Added", "Order Completed"):
-        if e.name == "Product Added":
-            in_cart.add(e.body["product_id"])
-        else:
-            in_cart -= {line["product_id"] for line in e.body["products"]} - set(world.facts.cart)
-    if product.product_id in in_cart:
-        yield "in_cart", "cart", None, None
+    if product.product_id in world.carts:
+        yield said("in_cart", "cart", product.product_id, "not in the cart")
     if not offer.value.margin:
         yield from margin(world, offer, product.margin or 0.0)
     yield from terms(world, offer, product)
+
+
+def in_carts(world: World) -> set[str]:
+    """What the caller names, and what was put in and neither taken out nor bought."""
+    put_in: set[str] = set()
+    for e in world.named("Product Added", "Product Removed", "Order Completed"):
+        if e.name == "Product Added":
+            put_in.add(e.body["product_id"])
+        else:
+            put_in -= {line["product_id"] for line in e.body.get("products", [e.body])}
+    return put_in | set(world.facts.cart)
 
 
 def days_of(window: Any, offer: Offer, category: str | None) -> float:
@@ -272,42 +445,33 @@ def days_of(window: Any, offer: Offer, category: str | None) -> float:
 
 def bought(world: World, offer: Offer, product: Product) -> Iterator[Said]:
     book = world.book.recently_purchased
-    trips = [e for e in world.named("Order Completed") if holds(e, product.product_id)]
+    trips = world.orders_with.get(product.product_id, [])
     if product.replenishable:
         if not trips:
             return
         rule, last = world.book.replenishment, trips[-1].occurred_at
-        interval = rule.unknown_interval_days
+        interval_s = rule.unknown_interval_days * DAY_S
         if len(trips) >= rule.usual_trips:
-            interval = max((last - trips[0].occurred_at) / (len(trips) - 1) / DAY_S, 1.0)
-        end = until(world, last, interval)
-        if end:
-            yield "too_soon_to_replenish", "usual_interval", end, trips[-1].message_id
+            interval_s = max((last - trips[0].occurred_at) / (len(trips) - 1), DAY_S)
+        end = round(last + interval_s, 3)
+        if world.facts.now < end:
+            limit = f"{interval_s / DAY_S:.3g} days"
+            yield said("too_soon_to_replenish", "usual_interval", moment(last), limit, end, trips[-1].message_id)
         return
-    for other in world.catalog.products.values():
-        mine = [e for e in world.named("Order Completed") if holds(e, other.product_id)]
-        if mine and other.product_id == product.product_id:
-            window, rule = book.same_product, "same_product"
-        elif mine and product.parent_id and other.parent_id == product.parent_id:
-            window, rule = book.same_style, "same_style"
-        else:
-            continue
-        end = until(world, mine[-1].occurred_at, days_of(window, offer, product.category))
-        if end:
-            yield "recently_purchased", rule, end, mine[-1].message_id
-    kin = [e for e in world.named("Order Completed") if any(c == product.category for c in categories(e))]
+
+    def held(rule: str, window: Any, e: Event) -> Iterator[Said]:
+        found = within(world, e.occurred_at, days_of(window, offer, product.category))
+        if found:
+            yield said("recently_purchased", rule, *found, e.message_id)
+
+    if trips:
+        yield from held("same_product", book.same_product, trips[-1])
+    for other in world.orders_with if product.parent_id else ():
+        if other != product.product_id and world.product(other).parent_id == product.parent_id:
+            yield from held("same_style", book.same_style, world.orders_with[other][-1])
+    kin = world.orders_with.get(f"category:{product.category}") if product.category else None
     if kin:
-        end = until(world, kin[-1].occurred_at, days_of(book.same_category, offer, product.category))
-        if end:
-            yield "recently_purchased", "same_category", end, kin[-1].message_id
-
-
-def holds(event: Event, product_id: str) -> bool:
-    return any(line["product_id"] == product_id for line in event.body["products"])
-
-
-def categories(event: Event) -> list[str]:
-    return [line["category"] for line in event.body["products"]]
+        yield from held("same_category", book.same_category, kin[-1])
 
 
 def scope_of(world: World, reason: str) -> Any:
@@ -320,30 +484,31 @@ def scope_of(world: World, reason: str) -> Any:
 
 def came_back(world: World, offer: Offer, product: Product) -> Iterator[Said]:
     """The last return of each product counts, with its own reason; and the last one of the category."""
-    last = {line["product_id"]: e for e in world.named("Order Refunded") for line in e.body["products"]}
-    found: dict[str, list[tuple[float, str]]] = {}
+    found: dict[str, list[tuple[float, str, str, str]]] = {}
 
     def note(rule: str, e: Event) -> None:
-        scope = scope_of(world, e.body["reason"])
+        scope = scope_of(world, e.body.get("reason", ""))
         window = getattr(world.book.recently_returned, rule)
-        days = getattr(scope, rule) if scope else days_of(window, offer, product.category)
-        end = until(world, e.occurred_at, days)
-        if end:
-            found.setdefault(rule, []).append((end, e.message_id))
+        held = within(world, e.occurred_at, getattr(scope, rule) if scope else days_of(window, offer, product.category))
+        if held:
+            found.setdefault(rule, []).append((held[2], e.message_id, held[0], held[1]))
 
-    for product_id, e in last.items():
+    for product_id, events in world.refunds_with.items():
+        if product_id.startswith("category:"):
+            continue
         other = world.product(product_id)
         if product_id == product.product_id:
-            note("same_product", e)
+            note("same_product", events[-1])
         elif product.parent_id and other.parent_id == product.parent_id:
-            note("same_style", e)
-        if other.category == product.category:
-            note("same_category", e)
-    in_category = [e for e in world.named("Order Refunded") if product.category in categories(e)]
+            note("same_style", events[-1])
+        if product.category and other.category == product.category:
+            note("same_category", events[-1])
+    in_category = world.refunds_with.get(f"category:{product.category}") if product.category else None
     if in_category:
         note("same_category", in_category[-1])
     for rule, ends in found.items():
-        yield "recently_returned", rule, *max(ends)
+        end, message_id, at, days = max(ends)
+        yield said("recently_returned", rule, at, days, end, message_id)
 
 
 def coming_back(world: World, product: Product) -> Iterator[Said]:
@@ -351,50 +516,58 @@ def coming_back(world: World, product: Product) -> Iterator[Said]:
     for e in world.named("Return Requested", "Order Refunded"):
         order, listed = e.body["order_id"], dict.fromkeys(line["product_id"] for line in e.body["products"])
         if e.name == "Return Requested":
-            first, before, _ = asked.get(order, (e, {}, ""))
-            asked[order] = (first, before | listed, e.body["reason"])
+            first, before, reason = asked.get(order, (e, {}, ""))
+            asked[order] = (first, before | listed, e.body.get("reason") or reason)
         elif order in asked:
             first, before, reason = asked.pop(order)
             left = {product_id: None for product_id in before if product_id not in listed}
             if left:
                 asked[order] = (first, left, reason)
     rule = world.book.open_return
-    for first, left, reason in asked.values():
+    for order, (first, left, reason) in asked.items():
         scope, others = scope_of(world, reason), [world.product(product_id) for product_id in left]
         style = rule.same_style and (scope is None or scope.same_style > 0)
         category = rule.same_category and (scope is None or scope.same_category > 0)
+        told = moment(first.occurred_at), f"return of order {order} closed", None, first.message_id
         if product.product_id in left:
             if rule.same_product:
-                yield "open_return", "same_product", None, first.message_id
+                yield said("open_return", "same_product", *told)
         elif style and product.parent_id and any(each.parent_id == product.parent_id for each in others):
-            yield "open_return", "same_style", None, first.message_id
-        elif category and any(each.category == product.category for each in others):
-            yield "open_return", "same_category", None, first.message_id
+            yield said("open_return", "same_style", *told)
+        elif category and product.category and any(each.category == product.category for each in others):
+            yield said("open_return", "same_category", *told)
 
 
 def stock(world: World, product: Product) -> Iterator[Said]:
-    facts = world.facts
+    facts, minimum = world.facts, world.book.stock.minimum
     if facts.location_id is None:
-        yield "stock_unknown", "location", None, None
-    elif product.product_id not in facts.stock:
-        yield "stock_unknown", "stock", None, facts.location_id
-    elif facts.stock[product.product_id].quantity < world.book.stock.minimum and shop_for(world, product) is None:
-        yield "out_of_stock", "stock", None, facts.stock[product.product_id].message_id
+        yield said("stock_unknown", "location", None, "a location_id")
+        return
+    level = facts.stock.get(product.product_id)
+    if level is None:
+        yield said("stock_unknown", "stock", None, minimum, None, facts.location_id)
+    elif level.quantity < minimum and shop_for(world, product) is None:
+        yield said("out_of_stock", "stock", level.quantity, minimum, None, level.message_id)
 
 
 def shop_for(world: World, product: Product) -> str | None:
     """The nearest shop that has it, if the customer's own shop is known."""
-    facts, rule, said = world.facts, world.book.reserve_in_store, world.named("$identify")
-    home = world.catalog.locations.get(said[-1].body["traits"]["store_id"]) if said else None
+    facts, rule, home = world.facts, world.book.reserve_in_store, world.home
     if home is None or facts.location_id != "online" or facts.channel not in ("web", "app", "call_centre"):
         return None
     near = []
-    for place, shop in facts.shops.items():
-        location, level = world.catalog.locations[place], shop.levels.get(product.product_id)
-        fresh = shop.heard_at is not None and facts.now - shop.heard_at <= world.book.signals["stock"].max_age_s
-        if location.kind == "shop" and fresh and level is not None and level.quantity >= rule.minimum:
-            near.append((kilometres(home, location), place))
-    return min(near)[1] if near and min(near)[0] <= rule.max_km and rule.max_km > 0 else None
+    for place, location in world.catalog.locations.items():
+        if location.kind != "shop" or None in (location.latitude, home.latitude) or rule.max_km <= 0:
+            continue
+        km = kilometres(home, location)
+        shop = facts.shops.get(place) if km <= rule.max_km else None
+        if shop is None or shop.heard_at is None:
+            continue
+        level = shop.levels.get(product.product_id)
+        fresh = facts.now - shop.heard_at <= world.book.signals["stock"].max_age_s
+        if fresh and level is not None and level.quantity >= rule.minimum:
+            near.append((km, place))
+    return min(near)[1] if near else None
 
 
 def kilometres(one: Any, other: Any) -> float:
@@ -409,11 +582,14 @@ def terms(world: World, offer: Offer, product: Product) -> Iterator[Said]:
     shown: Event | None = None
     for e in world.named("Offer Responded"):
         if e.body["response"] in ("shown", "clicked"):
-            if e.body["product_id"] == product.product_id and e.body["discount"] > 0:
+            if e.body.get("product_id") == product.product_id and e.body.get("discount", 0) > 0:
                 shown = e
         elif e.body["response"] == "accepted" and shown and shown.body["offer_id"] == e.body["offer_id"]:
             shown = None
     if shown and shown.channel != world.facts.channel and shown.body["discount"] != offer.value.discount:
-        end = until(world, shown.occurred_at, days_of(world.book.terms_conflict, offer, product.category))
-        if end:
-            yield "terms_conflict", "same_product", end, shown.message_id
+        held = within(world, shown.occurred_at, days_of(world.book.terms_conflict, offer, product.category))
+        if held:
+            by = f"{shown.body['offer_id']} ({shown.channel or 'channel unknown'})"
+            observed = f"{shown.body['discount']:.2f} off by {by}, {held[0]}"
+            limit = f"the same discount for {held[1]}"
+            yield said("terms_conflict", "same_product", observed, limit, held[2], shown.message_id)

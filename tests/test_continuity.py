@@ -256,6 +256,15 @@ def test_the_file_of_a_worker_that_is_gone_is_read_once_and_let_go(workers, tmp_
     late.close()
 
 
+def test_a_worker_that_was_silent_for_hours_knows_what_another_has_just_shown(workers) -> None:
+    workers[1].elsewhere("c", "app", NOW, 1_800.0)
+    for place, worker in enumerate((workers[0], workers[1])):  # another, and itself without having looked
+        later = NOW + (place + 1) * 10_000
+        worker.note("c", last(f"d{place}", at=later))
+        assert workers[1].elsewhere("c", "app", later + 60, 1_800.0) == last(f"d{place}", at=later)
+    assert workers[1].elsewhere("c", "app", later + 1_800, 1_800.0) is None
+
+
 def test_files_stay_small_and_name_nobody(workers, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("serving.last_decisions.FULL_BYTES", 1_000)
     for number in range(200):

@@ -12,14 +12,14 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import World
-from worlds import LOCATIONS, NOW, PRODUCTS, worlds
+from worlds import LOCATIONS, NOW, PRODUCTS, line, worlds
 
 from features import profiles
 from features.affinity import Affinity, index_of
 from features.budgets import day_of
 from features.catalog import Catalog
 from features.signals import Level
-from features.vocabulary import OUTBOUND, Offer
+from features.vocabulary import OUTBOUND, Event, Offer
 from serving import rules, screen
 from serving.decide import Policy, answer, decide
 from serving.facts import Facts, moment
@@ -29,7 +29,7 @@ from serving.rules.consent import allowed
 from serving.rules.touched import TOUCHES, Touched
 from serving.scoring import Models
 
-Key = tuple[str, str, float | None, str | None]
+Key = reference.Said
 
 
 def case_of(world: World) -> Case:
@@ -50,7 +50,8 @@ def at(world: World, now: float) -> World:
 
 
 def key(reason: Reason) -> Key:
-    return (reason.code, reason.rule, reason.retry_after, reason.evidence)
+    told = reason.observed, reason.limit, reason.retry_after, reason.evidence
+    return reference.said(reason.code, reason.rule, *told)
 
 
 def every(world: World, offer: Offer, product_id: str | None = None) -> set[Key]:
@@ -85,7 +86,7 @@ def agrees(world: World) -> None:
             for product_id in world.catalog.products_of(came.offer)
         }
         if (came.offer.product_ids or came.offer.category) and not of_products:
-            of_offer.add(("stock_unknown", "products", None, None))
+            of_offer.add(reference.said("stock_unknown", "products", 0, 1))
         all_held = bool(of_products) and all(of_products.values())
         expected = of_offer.union(*of_products.values()) if all_held else of_offer
         assert {key(reason) for reason in came.reasons} == expected
@@ -118,7 +119,7 @@ def test_at_its_retry_after_a_reason_is_gone_and_one_second_before_it_is_there(w
     def there(reason: Reason, offer: Offer, now: float) -> bool:
         later = at(world, now)
         said = every(later, offer, reason.product_id)
-        return (reason.code, reason.rule, reason.evidence) in {(code, rule, proof) for code, rule, _, proof in said}
+        return (reason.code, reason.rule, reason.evidence) in {(code, rule, proof) for code, rule, _, proof, *_ in said}
 
     for came in screened(world):
         for reason in came.reasons:
@@ -230,6 +231,22 @@ def test_a_rule_that_fails_holds_its_offer_back_and_is_named() -> None:
         assert {(reason.code, reason.rule, reason.observed) for reason in held} == {
             ("rule_error", "broken", "KeyError")
         }
+
+
+def test_two_sizes_bought_in_one_order_are_one_reason_against_the_third() -> None:
+    """The third stands once in it, however many of its sizes were bought."""
+    offer = Offer("it", "promotion", ("shoe-43",), valid_until=NOW + 1.0)
+    third = replace(PRODUCTS["shoe-42"], product_id="shoe-43")
+    catalog = Catalog({**PRODUCTS, "shoe-43": third}, LOCATIONS, {"it": offer})
+    lines = [line("shoe-41"), line("shoe-42")]
+    order = Event("both", "Order Completed", NOW - 60.0, NOW, "1", body={"order_id": "o", "products": lines})
+    world = quiet_day()
+    facts = replace(world.facts, profile=profiles.fold_all([order]), stock={"shoe-43": Level(3, NOW, "s")})
+    (held,) = screened(World(facts, [order], world.book, catalog, profiles.derive(facts.profile, NOW)))
+    assert [(reason.rule, reason.product_id, reason.product_ids) for reason in held.reasons] == [
+        ("same_style", "shoe-43", ()),
+        ("same_category", "shoe-43", ()),
+    ]
 
 
 def quiet_day() -> World:

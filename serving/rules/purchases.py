@@ -22,7 +22,7 @@ def same_product(case: Case, offer: Offer, product: Product) -> Reasons:
 
 
 def same_style(case: Case, offer: Offer, product: Product) -> Reasons:
-    """Another size of the style was bought. Sizes of one style share `parent_id`."""
+    """Another size of the style was bought: one of the same `parent_id`. Several in one order are one reason."""
     if product.replenishable or not product.parent_id:
         return ()
     days = case.book.recently_purchased.same_style.days_for(offer.kind, product.category)
@@ -31,7 +31,7 @@ def same_style(case: Case, offer: Offer, product: Product) -> Reasons:
         entry = None if sibling == product.product_id else case.facts.items.get("p:" + sibling)
         if entry is not None:
             found.extend(reason(CODE, "same_style", within(case, entry[LAST], entry[LAST_ID], days), product))
-    return found
+    return list(dict.fromkeys(found)) if len(found) > 1 else found
 
 
 def same_category(case: Case, offer: Offer, product: Product) -> Reasons:
