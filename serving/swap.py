@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from features import product_counts, profiles
+from features.affinity import index_of
 from features.catalog import Catalog, files_of, load_catalog
 from features.vocabulary import CHANNELS, ONLINE, PLACEMENTS, Event
 from features.workspace import PROJECT, Workspace
@@ -32,6 +33,7 @@ class Refused(ValueError):
 def open_policy(workspace: Workspace) -> Policy:
     """The policy that the workspace's files say; FileProblem names everything that is wrong with them."""
     catalog = load_catalog(workspace)
+    index_of(catalog)  # half a second, which the first decision would wait for
     return Policy(catalog, rulebook.load(workspace.file("rulebook.yaml")), load_models(workspace))
 
 
