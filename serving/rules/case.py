@@ -139,6 +139,11 @@ class Case:
         return self.catalog.locations.get(found.location_id) if found else None
 
     @cached_property
+    def category_in_view(self) -> str | None:
+        """That of the product that the customer is looking at."""
+        return self.product(self.facts.product_id).category if self.facts.product_id else None
+
+    @cached_property
     def cart_freshness(self) -> float:
         """1 while the cart is being filled, half after the rulebook's half-life; 0 without a cart."""
         hours = self.features["cart_age_hours"] if self.personal else math.nan
