@@ -100,6 +100,7 @@ class _Shared:
         self._of_offer = [(rule, rule.about(case)) for rule in self._table.asked(case, OFFER)]
         self.suspects = _union(about for _, about in self._of_offer)
         """The ids of the offers that their own rules may say anything of; None: any."""
+        self.products_of = case.affinity.best_products if case.facts.carried is None else case.products_by_affinity
         self._of_moment = _functions(self._table.asked(case, MOMENT))
         self._terms = self._table.asked(case, TERMS)
         self.by_sort: dict[tuple[str, bool, bool, bool], _Said] = {}
@@ -128,7 +129,7 @@ class _Shared:
         reasons name the first that was asked for, until they are told (`_named`)."""
         product = self._case.product(product_id)
         touches = self._touched.by(product)
-        asked, alike = self._table.of_product(touches)
+        asked, alike = self._table.of_product[touches]
         if not asked:
             return ()
         if not alike:
@@ -161,7 +162,7 @@ def _screened(case: Case, candidate: _Candidate, shared: _Shared) -> Screened:
         reasons = shared.of_offer(offer) + reasons
     passed_over: list[tuple[str, tuple[Reason, ...]]] = []
     chosen: str | None = None
-    for product_id in case.products_by_affinity(offer):
+    for product_id in shared.products_of(offer):
         held = of_products.get(product_id)
         if held is None:
             held = of_products[product_id] = shared.of_product(offer, product_id)

@@ -163,7 +163,7 @@ def test_of_products_that_are_touched_alike_rules_say_the_same_but_for_the_produ
     touched = Touched(case)
     for offer, product in product_of(world.catalog.offers.values(), PRODUCTS.values()):
         touches = touched.by(product)
-        asked, alike = rules.table().of_product(touches)
+        asked, alike = rules.table().of_product[touches]
         reasons = [r._replace(product_id=None) for rule in asked for r in rule(case, offer, product)]
         if alike:
             assert said.setdefault((offer.kind, product.category, product.replenishable, touches), reasons) == reasons

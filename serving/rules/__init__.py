@@ -104,28 +104,32 @@ RULES: tuple[Rule, ...] = (
 """Every rule. Floor and exclusivity are arbitration's business."""
 
 
+class _OfProduct(dict[int, tuple[Asked, bool]]):
+    """By the ways in which a product is touched: the rules that have anything to see in it, and whether they say the
+    same of all products of its category that are touched so; sorted out when first asked for."""
+
+    def __init__(self, rules: Sequence[Rule]):
+        super().__init__()
+        self._rules = rules
+
+    def __missing__(self, touches: int) -> tuple[Asked, bool]:
+        asked = [rule for rule in self._rules if rule.needs is None or TOUCHES[rule.needs] & touches]
+        alike = not touches & ~ALIKE and all(rule.needs is not None for rule in asked)
+        found = self[touches] = (tuple(rule.holds_back for rule in asked), alike)
+        return found
+
+
 class Table:
     """The rules by what they look at, sorted out once."""
 
     def __init__(self, rules: Sequence[Rule]):
         self.rules = rules
         self._by = {sort: tuple(rule for rule in rules if rule.looks_at == sort) for sort in (OFFER, MOMENT, TERMS)}
-        self._of_product = [rule for rule in rules if rule.looks_at == PRODUCT]
-        self._touching: dict[int, tuple[Asked, bool]] = {}
+        self.of_product = _OfProduct([rule for rule in rules if rule.looks_at == PRODUCT])
 
     def asked(self, case: Case, looks_at: str) -> list[Rule]:
         """The rules of that sort that have anything to see in this decision."""
         return [rule for rule in self._by[looks_at] if rule.concerns is _always or rule.concerns(case)]
-
-    def of_product(self, touches: int) -> tuple[Asked, bool]:
-        """The PRODUCT rules that have anything to see in a product that is touched in these ways, and whether they say
-        the same of all products of its category that are."""
-        found = self._touching.get(touches)
-        if found is None:
-            asked = [rule for rule in self._of_product if rule.needs is None or TOUCHES[rule.needs] & touches]
-            alike = not touches & ~ALIKE and all(rule.needs is not None for rule in asked)
-            found = self._touching[touches] = (tuple(rule.holds_back for rule in asked), alike)
-        return found
 
 
 _kept = [Table(RULES)]
