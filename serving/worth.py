@@ -66,7 +66,7 @@ def _baseline(case: Case, product_id: str | None) -> float:
     if product_id is None:
         expected = case.features["expected_orders_90d"]
         return 0.0 if expected != expected else 1.0 - math.exp(-expected * days / 90.0)
-    entry = case.facts.items.get("p:" + product_id)
+    entry = case.facts.items.get("p:" + product_id) if product_id in case.met else None
     if entry is None or not entry[LAST]:
         return 0.0
     age_days = max(0.0, case.facts.now - entry[LAST]) / DAY_S

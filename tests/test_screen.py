@@ -157,6 +157,19 @@ def test_rules_that_are_not_asked_would_have_said_nothing(world: World) -> None:
 
 
 @given(worlds())
+@settings(max_examples=40)
+def test_the_products_that_a_customer_has_an_entry_of_are_the_same_whether_affinity_may_know_them_or_not(
+    world: World,
+) -> None:
+    case, facts = case_of(world), world.facts
+    index = index_of(world.catalog)
+    offered = {p for offer in world.catalog.offers.values() for p in world.catalog.products_of(offer)}
+    for profile in (facts.profile, None):
+        asked = replace(case, affinity=Affinity(profile, index, facts.now))
+        assert {p for p in offered if p in asked.met} == {p for p in offered if "p:" + p in facts.items}
+
+
+@given(worlds())
 @settings(max_examples=60)
 def test_of_products_that_are_touched_alike_rules_say_the_same_but_for_the_product(world: World) -> None:
     case, said = case_of(world), dict[object, list[Reason]]()

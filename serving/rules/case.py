@@ -6,7 +6,7 @@ What several rules ask of the customer is read once per decision here. Nothing h
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -126,6 +126,13 @@ class Case:
     @cached_property
     def terms(self) -> Mapping[str, Terms]:
         return reactions.terms(self.facts.profile)
+
+    @cached_property
+    def met(self) -> Collection[str]:
+        """The products that the profile has an entry of, if only of a return; of those in an offer, at the least."""
+        if self.affinity.known:
+            return self.affinity.met
+        return frozenset(key[2:] for key in self.facts.items if key.startswith("p:"))
 
     @cached_property
     def in_cart(self) -> frozenset[str]:

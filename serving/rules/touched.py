@@ -42,10 +42,9 @@ class Touched:
     """The products of one decision, each with the ways in which it is touched."""
 
     def __init__(self, case: Case):
-        self._case, self._items = case, case.facts.items
+        self._case, self._items, self._met = case, case.facts.items, case.met
         entries = columns_of(case.facts.items)
         since = case.facts.now - case.book.recently_purchased.same_category.longest * DAY_S - ROUNDED_S
-        self._entries = entries.rows
         self._late = frozenset(entries.marks[entries.of(LAST) > since].tolist())
         """The marks of what was bought so late that a window over categories may not be over."""
         self._products: dict[str, int] = dict.fromkeys(case.in_cart, IN_CART)
@@ -74,7 +73,7 @@ class Touched:
             if style not in self._styles:
                 self._styles[style] = self._of_style(style)
             found |= self._styles[style]
-        if mark_of("p:" + product_id) in self._entries:
+        if product_id in self._met:
             found |= BOUGHT
         if self._products:
             found |= self._products.get(product_id, 0)
@@ -99,5 +98,5 @@ class Touched:
 
     def _of_style(self, style: str) -> int:
         """Any size of the style counts as bought: the rules look at which."""
-        bought = any(mark_of("p:" + size) in self._entries for size in self._case.catalog.sizes_of(style))
+        bought = any("p:" + size in self._items for size in self._case.catalog.sizes_of(style))
         return self._of_returns.get("s:" + style, 0) | (STYLE_BOUGHT if bought else 0)
