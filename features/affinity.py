@@ -147,6 +147,13 @@ class Affinity:
         return chain(own, (product_id for product_id in listed if product_id not in own))
 
     @cached_property
+    def met(self) -> frozenset[str]:
+        """The offers' products that a known customer's profile has an entry of, if only of a return."""
+        source, target = self._pairs
+        codes = self._codes[source[target < self._index.size]]
+        return frozenset(map(self._index.names.__getitem__, codes.tolist()))
+
+    @cached_property
     def _own(self) -> dict[int, list[tuple[float, str]]]:
         """Per row of the index the offer's products bought before, each with its decayed trips, negated."""
         source, target = self._pairs

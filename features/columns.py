@@ -76,6 +76,12 @@ class Columns:
         """Where each mark is."""
         return {mark: row for row, mark in enumerate(self.marks.tolist())}
 
+    def row(self, key: str) -> int | None:
+        """Where the entry of that key is, for who asks for a few; None if there is none."""
+        mark = mark_of(key)
+        row = int(self.marks.searchsorted(np.uint64(mark)))
+        return row if row < len(self.marks) and self.marks[row] == mark else None
+
     def of(self, position: int) -> NDArray[np.float64]:
         """One position, a number, of every entry."""
         row: NDArray[np.float64] = self.numbers[_ROW[position]]
@@ -123,7 +129,7 @@ class Items(Mapping[str, list[Any]]):
     def get(self, key: str, default: Any = None) -> Any:
         if key in self._put:
             return self._put[key]
-        row = self._columns.rows.get(mark_of(key))
+        row = self._columns.row(key)
         return default if row is None else self._columns.entry(row)
 
     def __getitem__(self, key: str) -> list[Any]:
@@ -136,7 +142,7 @@ class Items(Mapping[str, list[Any]]):
         self._put[key] = entry
 
     def __contains__(self, key: object) -> bool:
-        return key in self._put or mark_of(str(key)) in self._columns.rows
+        return key in self._put or self._columns.row(str(key)) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.columns().keys)

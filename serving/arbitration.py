@@ -102,9 +102,11 @@ def rank(
         position, probability = _again(left, carried) or _draw(len(left), book.exploration, f"{seed}:{len(shown)}")
         chosen = left.pop(position)
         shown.append(Ranked(chosen, probability))
+        group = chosen.offer.exclusive_group
+        if len(shown) == limit and not group:
+            break
         if chosen.product_id is not None:
             left = [s for s in left if s.product_id != chosen.product_id]
-        group = chosen.offer.exclusive_group
         if group:
             excluded += [(s, chosen.offer.offer_id) for s in left if s.offer.exclusive_group == group]
             left = [s for s in left if s.offer.exclusive_group != group]

@@ -75,7 +75,7 @@ def decide(facts: Facts, policy: Policy) -> Decision:
     features = derive(facts.profile, facts.now)
     case = Case(facts, policy.book, policy.catalog, affinity, features, personal)
     screened = tuple(screen(case, policy.catalog.candidates(facts.channel, facts.placement)))
-    open_ = [s for s in screened if s.open]
+    open_ = [s for s in screened if not s.reasons]
     offers = [s.offer for s in open_]
     chances = policy.models.propensities(facts, policy.catalog, offers, features, affinity, profiled)
     risks = policy.models.return_risks(facts, [s.product_id for s in open_], features, profiled)
@@ -106,16 +106,10 @@ def _scored(
 ) -> Scored:
     offer, product_id = screened.offer, screened.product_id
     product = case.product(product_id) if product_id else None
-    return Scored(
-        offer,
-        product_id,
-        product.category if product else offer.category,
-        propensity,
-        worth_of(case, offer, product, return_risk),
-        context_of(case, offer, product, churn),
-        case.book.arbitration.propensity_exponent,
-        screened.set_aside,
-    )
+    category = product.category if product else offer.category
+    worth, context = worth_of(case, offer, product, return_risk), context_of(case, offer.kind, category, churn)
+    exponent = case.book.arbitration.propensity_exponent
+    return Scored(offer, product_id, category, propensity, worth, context, exponent, screened.set_aside)
 
 
 def _fallback(facts: Facts, policy: Policy, ranking: Ranking, profiled: bool) -> str | None:

@@ -68,7 +68,7 @@ def _baseline(case: Case, product_id: str | None) -> float:
     if product_id is None:
         expected = case.features["expected_orders_90d"]
         return 0.0 if expected != expected else 1.0 - math.exp(-expected * days / 90.0)
-    entry = case.facts.items.get("p:" + product_id)
+    entry = case.facts.items.get("p:" + product_id) if product_id in case.met else None
     if entry is None or not entry[LAST]:
         return 0.0
     age_days = max(0.0, case.facts.now - entry[LAST]) / DAY_S
@@ -76,32 +76,28 @@ def _baseline(case: Case, product_id: str | None) -> float:
     return 1.0 - math.exp2(-purchases * days / ITEM_HALF_LIFE_DAYS)
 
 
-def context_of(case: Case, offer: Offer, product: Product | None, churn: float | None) -> Context:
+def context_of(case: Case, kind: str, category: str | None, churn: float | None) -> Context:
     """Alike for all offers of a kind; but for what is about the category of the product that is looked at."""
-    weight = case.book.arbitration.context_weights.get(offer.kind)
-    if weight is None:
-        return ORDINARY
-    in_view = bool(weight.in_view) and case.facts.product_id is not None and _in_view(case, offer, product)
-    key = ("context", offer.kind, in_view, churn)
+    key = ("context", kind, category is not None and category == case.category_in_view, churn)
     found: Context | None = case.shared.get(key)
     if found is None:
-        found = case.shared[key] = Context(
-            base=weight.base,
-            churn=weight.churn * (churn or 0.0),
-            cart=weight.cart * case.cart_freshness if weight.cart else 0.0,
-            in_view=weight.in_view if in_view else 0.0,
-        )
+        found = case.shared[key] = _context(case, *key[1:])
     return found
+
+
+def _context(case: Case, kind: str, in_view: bool, churn: float | None) -> Context:
+    weight = case.book.arbitration.context_weights.get(kind)
+    if weight is None:
+        return ORDINARY
+    return Context(
+        base=weight.base,
+        churn=weight.churn * (churn or 0.0),
+        cart=weight.cart * case.cart_freshness if weight.cart else 0.0,
+        in_view=weight.in_view if in_view else 0.0,
+    )
 
 
 def weighs_churn(book: Rulebook, offers: Sequence[Offer]) -> bool:
     """Whether the churn risk counts for any of these offers."""
     weights = book.arbitration.context_weights
     return any(weights[kind].churn != 0.0 for kind in {offer.kind for offer in offers} & weights.keys())
-
-
-def _in_view(case: Case, offer: Offer, product: Product | None) -> bool:
-    """Whether the offer is about the category of the product that the customer is looking at."""
-    looked_at = case.facts.product_id
-    category = case.product(looked_at).category if looked_at else None
-    return category is not None and category == (product.category if product else offer.category)

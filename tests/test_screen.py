@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from itertools import product as product_of
 from math import inf
 
 import pytest
@@ -19,7 +20,7 @@ from features.affinity import Affinity, index_of
 from features.budgets import day_of
 from features.catalog import Catalog
 from features.signals import Level
-from features.vocabulary import OUTBOUND, Event, Offer
+from features.vocabulary import DAY_S, OUTBOUND, Event, Offer, Product
 from serving import rules, screen
 from serving.decide import Policy, answer, decide
 from serving.facts import Facts, moment
@@ -156,6 +157,32 @@ def test_rules_that_are_not_asked_would_have_said_nothing(world: World) -> None:
                     assert list(rules.applied_to(rule, case, offer, case.product(product_id))) == []
 
 
+@given(worlds())
+@settings(max_examples=40)
+def test_the_products_that_a_customer_has_an_entry_of_are_the_same_whether_affinity_may_know_them_or_not(
+    world: World,
+) -> None:
+    case, facts = case_of(world), world.facts
+    index = index_of(world.catalog)
+    offered = {p for offer in world.catalog.offers.values() for p in world.catalog.products_of(offer)}
+    for profile in (facts.profile, None):
+        asked = replace(case, affinity=Affinity(profile, index, facts.now))
+        assert {p for p in offered if p in asked.met} == {p for p in offered if "p:" + p in facts.items}
+
+
+@given(worlds())
+@settings(max_examples=60)
+def test_of_products_that_are_touched_alike_rules_say_the_same_but_for_the_product(world: World) -> None:
+    case, said = case_of(world), dict[object, list[Reason]]()
+    touched = Touched(case)
+    for offer, product in product_of(world.catalog.offers.values(), PRODUCTS.values()):
+        touches = touched.by(product)
+        asked, alike = rules.table().of_product[touches]
+        reasons = [r._replace(product_id=None) for rule in asked for r in rule(case, offer, product)]
+        if alike:
+            assert said.setdefault((offer.kind, product.category, product.replenishable, touches), reasons) == reasons
+
+
 @given(worlds(), st.randoms())
 @settings(max_examples=30)
 def test_the_order_of_rules_never_matters(world: World, random) -> None:
@@ -218,6 +245,30 @@ def test_a_decision_says_of_every_offer_that_it_is_shown_or_why_not(world: World
             *(world.product(p).category for p in world.catalog.products_of(offer)),
         }
         assert (about | {offer.category}) & taken
+
+
+def test_what_is_said_of_many_products_at_once_names_in_each_offer_its_own() -> None:
+    """A category bought yesterday, nothing of it in the list of stock but `boot`; and both foods bought, one by one."""
+    bought = [order(name, NOW - days * DAY_S, sku) for name, days, sku in (("a", 1, "sandal"), ("b", 2, "coffee"))]
+    bought.append(order("c", NOW - DAY_S, "tea"))
+    products = {**PRODUCTS, **{each: Product(each, each, "shoes") for each in ("sandal", "clog", "mule")}}
+    about = {"one": ("clog", "boot", "mule"), "two": ("boot",), "three": ("clog", "table"), "foods": ("coffee", "tea")}
+    offers = {name: Offer(name, "promotion", over, valid_until=NOW + 1.0) for name, over in about.items()}
+    stock = {each: Level(3, NOW, "s") for each in ("boot", "table", "coffee", "tea")}
+    facts = replace(quiet_day().facts, profile=profiles.fold_all(bought), stock=stock)
+    world = World(facts, bought, Rulebook(), Catalog(products, LOCATIONS, offers), profiles.derive(facts.profile, NOW))
+    one, two, three, foods = screened(world)
+    named = [(r.code, r.product_id, r.product_ids) for r in one.reasons]
+    every = [("recently_purchased", "clog", ("clog", "boot", "mule")), ("stock_unknown", "clog", ("clog", "mule"))]
+    assert named == every
+    assert [(r.code, r.product_id, r.product_ids) for r in two.reasons] == [("recently_purchased", "boot", ())]
+    assert [(name, [r.product_id for r in held]) for name, held in three.passed_over] == [("clog", ["clog", "clog"])]
+    assert {r.product_id: r.evidence for r in foods.reasons} == {"coffee": "b", "tea": "c"}
+
+
+def order(name: str, at: float, product_id: str) -> Event:
+    line = {"product_id": product_id, "category": "shoes", "quantity": 1, "price": 1.0}
+    return Event(name, "Order Completed", at, at, "1", body={"order_id": name, "products": [line]})
 
 
 def test_a_rule_that_fails_holds_its_offer_back_and_is_named() -> None:

@@ -26,7 +26,7 @@ from serving.rules import (
     terms,
 )
 from serving.rules.case import Case, Reason, Reasons
-from serving.rules.touched import TOUCHES
+from serving.rules.touched import ALIKE, TOUCHES
 
 __all__ = ["MOMENT", "OFFER", "PRODUCT", "RULES", "TERMS", "Asked", "Case", "Reason", "Reasons", "Rule", "table"]
 
@@ -50,8 +50,8 @@ class Rule:
     """One rule. It would say nothing, and so is not asked, where `concerns` is false, or what it `needs` is not there.
 
     Of OFFER rules `about` names the offers that it may say anything of (None: any), and `needs` is something of the
-    offer. Of PRODUCT rules `needs` is how the customer must have touched the product (see `touched`), and says all:
-    they have no `concerns`.
+    offer. Of PRODUCT rules `needs` is how the product must be touched (see `touched`), and says all: they have no
+    `concerns`.
     """
 
     name: str
@@ -93,7 +93,7 @@ RULES: tuple[Rule, ...] = (
     Rule("returns.same_style", returns.same_style, ("recently_returned",), PRODUCT, "style_returned"),
     Rule("returns.same_category", returns.same_category, ("recently_returned",), PRODUCT, "category_returned"),
     Rule("returns.open_return", returns.open_return, ("open_return",), PRODUCT, "on_its_way_back"),
-    Rule("stock.stock", stock.stock, ("out_of_stock", "stock_unknown"), PRODUCT),
+    Rule("stock.stock", stock.stock, ("out_of_stock", "stock_unknown"), PRODUCT, "not_in_stock"),
     Rule("cart.in_cart", cart.in_cart, ("in_cart",), PRODUCT, "in_cart"),
     Rule("terms.below_margin", terms.below_margin, ("below_margin",), OFFER, about=terms.earning_too_little),
     Rule("terms.below_margin_of_product", terms.below_margin_of_product, ("below_margin",), TERMS, "earns_by_product"),
@@ -104,26 +104,32 @@ RULES: tuple[Rule, ...] = (
 """Every rule. Floor and exclusivity are arbitration's business."""
 
 
+class _OfProduct(dict[int, tuple[Asked, bool]]):
+    """By the ways in which a product is touched: the rules that have anything to see in it, and whether they say the
+    same of all products of its category that are touched so; sorted out when first asked for."""
+
+    def __init__(self, rules: Sequence[Rule]):
+        super().__init__()
+        self._rules = rules
+
+    def __missing__(self, touches: int) -> tuple[Asked, bool]:
+        asked = [rule for rule in self._rules if rule.needs is None or TOUCHES[rule.needs] & touches]
+        alike = not touches & ~ALIKE and all(rule.needs is not None for rule in asked)
+        found = self[touches] = (tuple(rule.holds_back for rule in asked), alike)
+        return found
+
+
 class Table:
     """The rules by what they look at, sorted out once."""
 
     def __init__(self, rules: Sequence[Rule]):
         self.rules = rules
         self._by = {sort: tuple(rule for rule in rules if rule.looks_at == sort) for sort in (OFFER, MOMENT, TERMS)}
-        self._of_product = [rule for rule in rules if rule.looks_at == PRODUCT]
-        self._touching: dict[int, Asked] = {}
+        self.of_product = _OfProduct([rule for rule in rules if rule.looks_at == PRODUCT])
 
     def asked(self, case: Case, looks_at: str) -> list[Rule]:
         """The rules of that sort that have anything to see in this decision."""
         return [rule for rule in self._by[looks_at] if rule.concerns is _always or rule.concerns(case)]
-
-    def of_product(self, touches: int) -> Asked:
-        """The PRODUCT rules that have anything to see in a product that the customer has touched in these ways."""
-        found = self._touching.get(touches)
-        if found is None:
-            needed = (rule for rule in self._of_product if rule.needs is None or TOUCHES[rule.needs] & touches)
-            found = self._touching[touches] = tuple(rule.holds_back for rule in needed)
-        return found
 
 
 _kept = [Table(RULES)]

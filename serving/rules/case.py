@@ -6,7 +6,7 @@ What several rules ask of the customer is read once per decision here. Nothing h
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -128,6 +128,13 @@ class Case:
         return reactions.terms(self.facts.profile)
 
     @cached_property
+    def met(self) -> Collection[str]:
+        """The products that the profile has an entry of, if only of a return; of those in an offer, at the least."""
+        if self.affinity.known:
+            return self.affinity.met
+        return frozenset(key[2:] for key in self.facts.items if key.startswith("p:"))
+
+    @cached_property
     def in_cart(self) -> frozenset[str]:
         """The cart that the caller names, and the one that we know of from any device."""
         return frozenset((*self.facts.cart, *(line.product_id for line in cart.of(self.facts.profile, self.facts.now))))
@@ -137,6 +144,11 @@ class Case:
         """The customer's shop, if the catalog knows it."""
         found = habits.home(self.facts.profile, self.facts.now)
         return self.catalog.locations.get(found.location_id) if found else None
+
+    @cached_property
+    def category_in_view(self) -> str | None:
+        """That of the product that the customer is looking at."""
+        return self.product(self.facts.product_id).category if self.facts.product_id else None
 
     @cached_property
     def cart_freshness(self) -> float:

@@ -1,6 +1,6 @@
-"""How this customer has touched a product: by what they bought, returned, are returning, or have in the cart.
+"""What there is to say of a product: how this customer has touched it (bought, returned, in the cart), and its stock.
 
-A rule on products names the one way that it `needs`; of a product that nobody touched in that way it would say
+A rule on products names the one way that it `needs`; of a product that is not touched in that way it would say
 nothing, so it is not asked. Categories and styles are looked up once a decision. What follows is the rules' business.
 """
 
@@ -10,11 +10,12 @@ from collections.abc import Mapping
 
 from features.columns import columns_of, mark_of
 from features.profiles import LAST, RETURNED
+from features.signals import Level
 from features.vocabulary import DAY_S, Product
 from serving.rules.case import Case
 
-BOUGHT, STYLE_BOUGHT, CATEGORY_BOUGHT, STYLE_RETURNED, CATEGORY_RETURNED, ON_ITS_WAY_BACK, IN_CART = (
-    1 << place for place in range(7)
+BOUGHT, STYLE_BOUGHT, CATEGORY_BOUGHT, STYLE_RETURNED, CATEGORY_RETURNED, ON_ITS_WAY_BACK, IN_CART, UNKNOWN, SHORT = (
+    1 << place for place in range(9)
 )
 TOUCHES: Mapping[str, int] = {
     "bought": BOUGHT,
@@ -24,19 +25,24 @@ TOUCHES: Mapping[str, int] = {
     "category_returned": CATEGORY_RETURNED,
     "on_its_way_back": ON_ITS_WAY_BACK,
     "in_cart": IN_CART,
+    "not_in_stock": UNKNOWN | SHORT,
 }
-"""Each way by its name, one bit each. `bought`: the profile has an entry of the product, if only of a return;
+"""Each way by its name. `bought`: the profile has an entry of the product, if only of a return;
 `category_bought`: and of a purchase so late that the longest window over categories is not over."""
+
+ALIKE = CATEGORY_BOUGHT | CATEGORY_RETURNED | UNKNOWN
+"""Of products of one category, all replenishable or none, that are touched in nothing but the same of these ways, what
+rules say differs in nothing but the product."""
 
 ROUNDED_S = 0.001
 """The end of a window is told to the millisecond, so it may be so much later."""
 
 
 class Touched:
-    """The products of one decision, each with the ways in which its customer has touched it."""
+    """The products of one decision, each with the ways in which it is touched."""
 
     def __init__(self, case: Case):
-        self._case, self._items = case, case.facts.items
+        self._case, self._items, self._met = case, case.facts.items, case.met
         entries = columns_of(case.facts.items)
         since = case.facts.now - case.book.recently_purchased.same_category.longest * DAY_S - ROUNDED_S
         self._late = frozenset(entries.marks[entries.of(LAST) > since].tolist())
@@ -51,22 +57,30 @@ class Touched:
                 self._products[product_id] = self._products.get(product_id, 0) | ON_ITS_WAY_BACK
                 product = case.product(product_id)
                 self._note(product.parent_id, product.category, ON_ITS_WAY_BACK, ON_ITS_WAY_BACK)
-        self._categories: dict[str, int] = {"": 0}
-        self._styles: dict[str, int] = {"": 0}
+        self._categories: dict[str | None, int] = {None: 0, "": 0}
+        self._styles: dict[str, int] = {}
         """The ways of each, looked up when first asked for."""
+        stock: Mapping[str, Level] = {} if case.facts.location_id is None else case.facts.stock
+        self._level, self._minimum = stock.get, case.book.stock.minimum
 
     def by(self, product: Product) -> int:
         """The ways of one product; 0: in none."""
-        category, style = product.category or "", product.parent_id or ""
-        of_category, of_style = self._categories.get(category), self._styles.get(style)
-        if of_category is None:
-            of_category = self._categories[category] = self._of_category(category)
-        if of_style is None:
-            of_style = self._styles[style] = self._of_style(style)
-        found = of_category | of_style
-        if "p:" + product.product_id in self._items:
+        product_id, category, style = product.product_id, product.category, product.parent_id
+        found = self._categories.get(category)
+        if found is None:
+            found = self._categories[category] = self._of_category(category or "")
+        if style:
+            if style not in self._styles:
+                self._styles[style] = self._of_style(style)
+            found |= self._styles[style]
+        if product_id in self._met:
             found |= BOUGHT
-        return found | self._products.get(product.product_id, 0) if self._products else found
+        if self._products:
+            found |= self._products.get(product_id, 0)
+        level = self._level(product_id)
+        if level is None:
+            return found | UNKNOWN
+        return found if level.quantity >= self._minimum else found | SHORT
 
     def _note(self, style: str | None, category: str | None, of_style: int, of_category: int) -> None:
         for sort, name, way in (("s:", style, of_style), ("c:", category, of_category)):
