@@ -51,6 +51,14 @@ def again_and_again(connection: sa.Connection, statement: sa.Select[Any] | str) 
     return lambda **values: driver.execute(text, {**constants, **values}).fetchone()
 
 
+def rows_again(connection: sa.Connection, statement: sa.Select[Any]) -> Callable[..., Sequence[Any]]:
+    """The same with all its rows."""
+    if connection.dialect.name != "sqlite":
+        return lambda **values: connection.execute(statement, values).all()
+    (text, constants), driver = _told(statement), _driver(connection)
+    return lambda **values: driver.execute(text, {**constants, **values}).fetchall()  # type: ignore[no-any-return]
+
+
 class Writer:
     """One process's write transactions, one after the other: on SQLite over one connection, which is kept.
 
