@@ -70,6 +70,7 @@ __all__ = [
     "must_refold",
     "outdated",
     "pack",
+    "packed_state",
     "unpack",
 ]
 
@@ -153,10 +154,13 @@ def pack(profile: Profile) -> tuple[bytes, bytes]:
 
     Entries idle for more than 730 days at the last event are left out.
     """
+    return packed_state(profile), columns.pack(profile.items, profile.key[0])
+
+
+def packed_state(profile: Profile) -> bytes:
+    """The first of the two."""
     state = orjson.dumps(profile.state, option=orjson.OPT_SORT_KEYS)
-    if profile.state:
-        state += b" " * (-len(state) % ROUNDED_BYTES)
-    return state, columns.pack(profile.items, profile.key[0])
+    return state + b" " * (-len(state) % ROUNDED_BYTES) if profile.state else state
 
 
 def unpack(state: bytes, items: bytes) -> Profile:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -221,6 +222,19 @@ class Engine:
         ]
         self.outbound.responded([record for record in parsed if not isinstance(record, EventProblem)], received_at)
         return self.intake.many([*parsed, *taken_up], received_at)[: len(parsed)]
+
+    def ingest_at_once(
+        self, message: Mapping[str, Any], received_at: float, sent_at: str | None
+    ) -> tuple[Receipt, Callable[[], None] | None]:
+        """One message without waiting for anybody: its receipt, and what is left to do before it is answered, if it may
+        wait. Raises NotAtOnce where `ingest` must do it all."""
+        record = self._parsed(message, received_at, sent_at)
+        if isinstance(record, EventProblem):
+            return Receipt("", problem=record), None
+        taken = self.intake.at_once(record, received_at)
+        if taken.customers or taken.shelves:
+            return taken.receipts[0], partial(self.intake.level, taken)
+        return taken.receipts[0], None
 
     def _parsed(
         self, message: Mapping[str, Any], received_at: float, sent_at: str | None
