@@ -45,7 +45,7 @@ def of_ids(connection: sa.Connection, statement: sa.Executable, ids: Iterable[st
     return [row for chunk in chunks for row in connection.execute(statement, {"ids": chunk})]
 
 
-def again_and_again(connection: sa.Connection, statement: sa.Select[Any] | str) -> Callable[..., Any]:
+def again_and_again(connection: sa.Connection, statement: sa.Executable | str) -> Callable[..., Any]:
     """The first row of the statement for its parameters by name, or None. For a `watching` connection."""
     if connection.dialect.name != "sqlite":
         whole = sa.text(statement) if isinstance(statement, str) else statement
@@ -55,12 +55,12 @@ def again_and_again(connection: sa.Connection, statement: sa.Select[Any] | str) 
     return lambda **values: driver.execute(text, {**constants, **values}).fetchone()
 
 
-def rows_again(connection: sa.Connection, statement: sa.Select[Any]) -> Callable[..., Sequence[Any]]:
+def rows_again(connection: sa.Connection, statement: sa.Executable) -> Callable[..., Sequence[Any]]:
     """The same with all its rows."""
     if connection.dialect.name != "sqlite":
         return lambda **values: connection.execute(statement, values).all()
     (text, constants), driver = _told(statement), _driver(connection)
-    return lambda **values: driver.execute(text, {**constants, **values}).fetchall()  # type: ignore[no-any-return]
+    return lambda **values: driver.execute(text, {**constants, **values}).fetchall()
 
 
 class NotAtOnce(Exception):

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from features import budgets, columns, commerce, database, driver, identity, profiles, signals, steps
+from features import budgets, commerce, database, driver, identity, profile_rows, profiles, signals, steps
 from features.events import EventLog, EventProblem, check
 from features.levelling import Levelling, OnlineStore
 from features.links import owned_by, whose
@@ -52,14 +51,20 @@ class Receipt:
 class Taken:
     """What a transaction has stored: its receipts, what is to be brought level online, and the ids that moved.
 
-    `states` are of customers whose entries are online already, each with the profile's number.
+    `states` are of customers whose entries are online already, with the number of their profiles.
     """
 
     receipts: list[Receipt]
     customers: Sequence[str] = ()
     shelves: Sequence[tuple[str, str]] = ()
     owners: Mapping[str, str] = field(default_factory=dict)
-    states: Mapping[str, tuple[int, bytes]] = field(default_factory=dict)
+    seq: int = 0
+    states: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def behind(self) -> bool:
+        """Whether anything is to be brought level."""
+        return bool(self.customers or self.shelves or self.states)
 
 
 LONG = steps.ON_ENTRIES | {"Offer Responded"}
@@ -70,15 +75,13 @@ LONG = steps.ON_ENTRIES | {"Offer Responded"}
 class _Batch:
     """One transaction under way: what is new in it, profiles opened, customers to fold anew, shelves and feeds.
 
-    Of `spared` customers no entries were opened: these stay as they are. `repeated` holds the customers of
-    duplicates: a message is sent again when its first answer was lost, perhaps to a crash before the online row was
-    written.
+    `repeated` holds the customers of duplicates: a message is sent again when its first answer was lost,
+    perhaps to a crash before the online row was written.
     """
 
     connection: sa.Connection
     seq: int
-    open: dict[str, Profile] = field(default_factory=dict)
-    spared: set[str] = field(default_factory=set)
+    open: dict[str, Profile]
     changed: set[str] = field(default_factory=set)
     refold: set[str] = field(default_factory=set)
     shelves: set[tuple[str, str]] = field(default_factory=set)
@@ -122,14 +125,14 @@ class Intake:
             raise driver.NotAtOnce
         taken = self._take_in([record], [checked], known_at, at_once=True)
         try:
-            self._levelling.bring(taken.customers, taken.shelves, taken.states, at_once=True)
+            self._levelling.bring(taken.customers, taken.shelves, taken.seq, taken.states, at_once=True)
         except driver.NotAtOnce:
             return taken
         return Taken(taken.receipts)
 
     def level(self, taken: Taken) -> None:
         """Bring online what was taken in, and tell who has become another customer."""
-        self._levelling.bring(taken.customers, taken.shelves, taken.states)
+        self._levelling.bring(taken.customers, taken.shelves, taken.seq, taken.states)
         for node, customer_id in taken.owners.items():
             self._joined(owned_by(node), customer_id)
 
@@ -145,12 +148,13 @@ class Intake:
             rows = _owned(connection, _first_of_each(checked))
             seqs = self._log.append_many(connection, rows)
             new = [(event, owner) for event, owner in rows if event.message_id in seqs]
+            opened = profile_rows.opened(connection, _by_owner(new), self._spared if self._store.apart else None)
             batch = _Batch(
                 connection,
                 seq=max(seqs.values(), default=0),
+                open=opened.profiles,
                 repeated={owner for event, owner in rows if owner and event.message_id not in seqs},
             )
-            self._open(batch, new)
             owners = {event.message_id: owner for event, owner in rows}
             receipts, fresh = [], dict(seqs)
             for record, event in zip(records, checked, strict=True):
@@ -168,37 +172,21 @@ class Intake:
             if at_once and batch.refold:
                 raise driver.NotAtOnce
             anew = batch.refold | learnt.customers
-            batch.spared -= anew
             for customer_id in anew:
                 batch.open[customer_id] = profiles.fold_all(self._log.of_customer(connection, customer_id))
-            changed = sorted(batch.changed | anew)
-            states = _touch(batch, sorted(batch.spared.intersection(changed)), known_at)
-            oldest = _keep(batch, [each for each in changed if each not in states], known_at)
+            changed = {each: batch.open[each] for each in sorted(batch.changed | anew)}
+            alone = {each: changed.pop(each) for each in list(changed) if each in opened.spared and each not in anew}
+            states = profile_rows.touch(connection, batch.seq, known_at, alone)
+            oldest = profile_rows.keep(connection, batch.seq, known_at, changed)
             signals.heard(connection, batch.heard)
-        self._spared.note(batch.seq, {**oldest, **{each: self._spared.oldest(each) for each in states}})
+        self._spared.note(batch.seq, {**oldest, **{each: opened.spared[each] for each in states}})
         if learnt.owners:
             receipts = [
                 replace(receipt, customer_id=learnt.owners.get(_whose(event) or "", receipt.customer_id))
                 for receipt, event in zip(receipts, checked, strict=True)
             ]
-        customers = [*changed, *sorted(batch.repeated.difference(changed))]
-        return Taken(receipts, customers, sorted(batch.shelves), learnt.owners, states)
-
-    def _open(self, batch: _Batch, new: Sequence[tuple[Event, str | None]]) -> None:
-        """The profiles of those whom these events are about, without the entries of whose stay as they are."""
-        events: dict[str, list[Event]] = {}
-        for event, owner in new:
-            if owner:
-                events.setdefault(owner, []).append(event)
-        states = driver.of_ids(batch.connection, _STATES, sorted(events))
-        for customer_id, state, seq, online_seq in states:
-            level = self._store.apart and seq == online_seq
-            if level and self._spared.by(events[customer_id], customer_id, seq):
-                batch.spared.add(customer_id)
-                batch.open[customer_id] = profiles.unpack(state, columns.NO_ENTRIES)
-        packed = {customer_id: state for customer_id, state, _, _ in states if customer_id not in batch.spared}
-        for customer_id, entries in driver.of_ids(batch.connection, _ENTRIES, packed):
-            batch.open[customer_id] = profiles.unpack(packed[customer_id], entries)
+        customers = sorted({*changed, *batch.repeated}.difference(states))
+        return Taken(receipts, customers, sorted(batch.shelves), learnt.owners, batch.seq, states)
 
     def close(self) -> None:
         self._writer.close()
@@ -266,6 +254,14 @@ def _whose(event: Event | EventProblem) -> str | None:
     return whose(event.user_id, event.anonymous_id) if isinstance(event, Event) else None
 
 
+def _by_owner(new: Iterable[tuple[Event, str | None]]) -> dict[str, list[Event]]:
+    events: dict[str, list[Event]] = {}
+    for event, owner in new:
+        if owner:
+            events.setdefault(owner, []).append(event)
+    return events
+
+
 def _first_of_each(checked: Iterable[Event | EventProblem]) -> list[Event]:
     """The events of a batch; of a message id that comes twice the first counts, whoever the second is about."""
     first: dict[str, Event] = {}
@@ -280,57 +276,3 @@ def _owned(connection: sa.Connection, events: Sequence[Event]) -> list[tuple[Eve
     nodes = [_whose(event) for event in events]
     owners = identity.owners_of(connection, {node for node in nodes if node})
     return [(event, owners[node] if node else None) for event, node in zip(events, nodes, strict=True)]
-
-
-def _keep(batch: _Batch, customers: Sequence[str], known_at: float) -> dict[str, float]:
-    """Write these customers' profiles as they are now; none for who never was anybody. The oldest entry of each."""
-    rows, oldest = [], {}
-    for customer_id in customers:
-        profile = batch.open[customer_id]
-        if profile.state or _is_stored(batch.connection, customer_id):
-            state, items = profiles.pack(profile)
-            rows.append(
-                {"customer_id": customer_id, "seq": batch.seq, "known_at": known_at, "state": state, "items": items}
-            )
-            oldest[customer_id] = columns.oldest(profile.items, profile.key[0])
-    driver.each(batch.connection, _keeping(batch.connection.dialect.name), rows)
-    return oldest
-
-
-def _touch(batch: _Batch, customers: Sequence[str], known_at: float) -> dict[str, tuple[int, bytes]]:
-    """Write the states of customers whose entries stay as they are; each with its number."""
-    states = {each: (batch.seq, profiles.packed_state(batch.open[each])) for each in customers}
-    rows = [{"customer": c, "now": seq, "known": known_at, "packed": state} for c, (seq, state) in states.items()]
-    driver.each(batch.connection, _TOUCHED, rows)
-    return states
-
-
-def _is_stored(connection: sa.Connection, customer_id: str) -> bool:
-    columns = database.profiles.c
-    return bool(connection.scalar(sa.select(sa.exists().where(columns.customer_id == customer_id))))
-
-
-# Made once, see `database.insert_of`.
-
-_table = database.profiles
-_ids: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
-_STATES = (
-    sa.select(_table.c.customer_id, _table.c.state, _table.c.seq, _table.c.online_seq)
-    .where(_table.c.customer_id.in_(_ids))
-    .with_for_update()
-)
-_ENTRIES = sa.select(_table.c.customer_id, _table.c["items"]).where(_table.c.customer_id.in_(_ids))
-_TOUCHED = (  # not `online_seq`: a 0 takes less room, and a row of another length is written anew with its entries
-    sa.update(_table)
-    .where(_table.c.customer_id == sa.bindparam("customer"))
-    .values(seq=sa.bindparam("now"), known_at=sa.bindparam("known"), state=sa.bindparam("packed"))
-)
-
-
-@cache
-def _keeping(dialect: str) -> sa.Insert:
-    """Write a profile, new or again; the row online is now behind."""
-    names = ("seq", "known_at", "state", "items")
-    new = database.insert_of(dialect, _table).values({**database.by_name("customer_id", *names), "online_seq": 0})
-    changes = {name: new.excluded[name] for name in names}
-    return new.on_conflict_do_update(index_elements=["customer_id"], set_=changes)

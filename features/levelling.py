@@ -7,6 +7,7 @@ written is marked as such (`online_seq`), so that after a crash `everything` fin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -55,27 +56,25 @@ class Levelling:
         self,
         customers: Sequence[str],
         shelves: Sequence[tuple[str, str]],
-        states: Mapping[str, tuple[int, bytes]] | None = None,
+        seq: int = 0,
+        states: Mapping[str, bytes] = MappingProxyType({}),
         at_once: bool = False,
     ) -> None:
-        """Write online what is newer in our database; of `states` the entries are online already."""
-        if not customers and not shelves:
+        """Write online what is newer in our database; of `states`, profiles number `seq`, the entries are there."""
+        if not (customers or shelves or states):
             return
         with self._writer.transaction(at_once) as connection:
-            whole = [each for each in customers if not (states and self._alone(connection, each, states, at_once))]
-            if rows := driver.of_ids(connection, _BEHIND, whole):
+            rest = [each for each, state in states.items() if not self._alone(connection, each, seq, state, at_once)]
+            if rows := driver.of_ids(connection, _BEHIND, [*customers, *rest]):
                 driver.each(connection, _LEVELLED, [{"customer": row[0]} for row in rows])
                 self._store.write(rows, at_once)
             places = [{"product": product_id, "location": place} for product_id, place in shelves]
             if rows := driver.each(connection, _LEVEL_SHELF, places):
                 self._store.write_stock(rows, at_once)
 
-    def _alone(
-        self, connection: sa.Connection, customer_id: str, states: Mapping[str, tuple[int, bytes]], at_once: bool
-    ) -> bool:
+    def _alone(self, connection: sa.Connection, customer_id: str, seq: int, state: bytes, at_once: bool) -> bool:
         """Whether the customer's state could be written without the entries: nobody has changed the profile since."""
-        seq, state = states.get(customer_id, (0, b""))
-        if not state or not driver.each(connection, _IS_STILL, [{"customer": customer_id, "now": seq}]):
+        if not driver.each(connection, _IS_STILL, [{"customer": customer_id, "now": seq}]):
             return False
         if not self._store.write_state(customer_id, seq, state, at_once):
             return False

@@ -24,12 +24,13 @@ class Spared:
         self._oldest: dict[int, tuple[int, float]] = {}  # by the hash of a customer id, so that none is kept
         self._lock = threading.Lock()
 
-    def by(self, events: Iterable[Event], customer_id: str, seq: int) -> bool:
-        """Whether all of the events leave the entries of profile number `seq` as they are."""
+    def oldest(self, customer_id: str, seq: int, events: Iterable[Event]) -> float | None:
+        """When the oldest entry of this customer's profile number `seq` was touched; None where it is not known, or
+        the events may change entries."""
         known, oldest = self._oldest.get(hash(customer_id), (None, 0.0))
-        return known == seq and all(
-            event.name not in ON_ENTRIES and event.occurred_at - oldest <= KEEP_S for event in events
-        )
+        if known != seq or any(event.name in ON_ENTRIES or event.occurred_at - oldest > KEEP_S for event in events):
+            return None
+        return oldest
 
     def note(self, seq: int, oldest: Mapping[str, float]) -> None:
         """Committed under that number: these customers' entries were last touched then, the oldest of each."""
@@ -39,7 +40,3 @@ class Spared:
                 self._oldest[hash(customer_id)] = (seq, at)
             while len(self._oldest) > MOST:
                 del self._oldest[next(iter(self._oldest))]
-
-    def oldest(self, customer_id: str) -> float:
-        """What is known of somebody whose entries were spared."""
-        return self._oldest[hash(customer_id)][1]

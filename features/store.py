@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from features import database, driver, moments, offline, online_rows
 from features.light_feast import light_feast
 from features.online_rows import SqliteRows, SqliteWriter
-from features.profile_now import ProfileNow, StoreDown, belong_together, opened
+from features.profile_now import ProfileNow, StoreDown, belong_together, down_unless_at_once, opened
 from features.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -147,10 +147,8 @@ class ProfileStore:
         return [row or {} for _, row in states], [row or {} for _, row in lists]
 
     def write(self, rows: Iterable[tuple[str, int, float, bytes, bytes]], at_once: bool = False) -> None:
-        """Put `(customer_id, seq, known_at, state, items)` online. The caller holds those customers' locks.
-
-        `at_once`: raises NotAtOnce where that would wait for anybody.
-        """
+        """Put `(customer_id, seq, known_at, state, items)` online. The caller holds those customers' locks. `at_once`:
+        raises NotAtOnce where that would wait for anybody."""
         written = []
         for customer_id, seq, _, state, items in rows:
             count = self._value(int64_val=seq)
@@ -169,16 +167,10 @@ class ProfileStore:
     def write_state(self, customer_id: str, seq: int, state: bytes, at_once: bool = False) -> bool:
         """Put a state online whose entries are there already; False where they are not. Otherwise as `write`."""
         assert self._turns is not None, "asked `apart` before"
-        key = self._coded(self._customer_key(customer_id))
+        key, moment = self._coded(self._customer_key(customer_id)), _ERA + timedelta(seconds=seq)
         packed, count = self._value(bytes_val=state), self._value(int64_val=seq)
-        moment = _ERA + timedelta(seconds=seq)
-        try:
-            with self._turns.turn(at_once) as connection:
-                return online_rows.write_state(connection, self._customer_tables, key, packed, count, moment)
-        except driver.NotAtOnce:
-            raise
-        except Exception as error:
-            raise StoreDown(f"the online store does not take a state: {error}") from error
+        with down_unless_at_once("profile"), self._turns.turn(at_once) as connection:
+            return online_rows.write_state(connection, self._customer_tables, key, packed, count, moment)
 
     def _coded(self, key: Any) -> bytes:
         """The key as Feast's online stores write it."""
@@ -201,21 +193,17 @@ class ProfileStore:
 
     def write_stock(self, rows: Iterable[tuple[str, str, int, int]], at_once: bool = False) -> None:
         """Put `(product_id, location_id, quantity, seq)` online."""
-        written = [
-            (
-                self._entity({"product_id": product_id, "location_id": location_id}),
-                {"stock": {"quantity": self._value(int64_val=quantity)}},
-                seq,
-            )
-            for product_id, location_id, quantity, seq in rows
-        ]
+        written = []
+        for product_id, location_id, quantity, seq in rows:
+            key = self._entity({"product_id": product_id, "location_id": location_id})
+            written.append((key, {"stock": {"quantity": self._value(int64_val=quantity)}}, seq))
         self._write(written, at_once)
 
     def _write(self, rows: Iterable[tuple[Any, Mapping[str, Mapping[str, Any]], int]], at_once: bool) -> None:
         """Put `(key, {view: {feature: value}}, seq)`s online; on SQLite all in one transaction."""
         stamped = [(key, views, _ERA + timedelta(seconds=seq)) for key, views, seq in rows]
         names = list(dict.fromkeys(name for _, views, _ in stamped for name in views))
-        try:
+        with down_unless_at_once("`, `".join(names)):
             if self._turns is not None:
                 with self._turns.turn(at_once) as connection:
                     coded = ((self._coded(key), views, moment) for key, views, moment in stamped)
@@ -227,10 +215,6 @@ class ProfileStore:
                 for name in names:
                     batch = [(key, dict(views[name]), moment, None) for key, views, moment in stamped]
                     self._writer.online_write_batch(self._config, getattr(self._views, name), batch, None)
-        except driver.NotAtOnce:
-            raise
-        except Exception as error:
-            raise StoreDown(f"the online store does not take `{'`, `'.join(names)}`: {error}") from error
 
     def _customer_key(self, customer_id: str) -> Any:
         return self._entity({"customer_id": customer_id})

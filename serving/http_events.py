@@ -134,7 +134,7 @@ class EventDesk:
         Not while others wait, and for half of the event loop's time at most: decisions have theirs.
         """
         started = time.perf_counter()
-        if self._waiting or started < self._rested_at or size > SMALL_MESSAGE:
+        if self._waiting or started < self._rested_at or size > SMALL_MESSAGE or _unfit(message) is not None:
             return None
         try:
             receipt, rest = self._engine().ingest_at_once(message, time.time(), sent_at)

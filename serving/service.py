@@ -220,8 +220,7 @@ def service(
     desk = EventDesk(keys, lambda: cast(DecisionEngine, mounted.state.engine))
 
     async def single(scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await desk.one(Request(scope, receive))
-        await answer(scope, receive, send)
+        await (await desk.one(Request(scope, receive)))(scope, receive, send)
 
     mounted.router.routes.extend(
         [
@@ -234,7 +233,7 @@ def service(
         ]
     )
     made.mount_asgi_app(mounted)
-    answers = {"/decide": Gate(decide, keys), **dict.fromkeys(SINGLE_PATHS, Gate(single, keys))}
+    answers = dict.fromkeys(SINGLE_PATHS, Gate(single, keys)) | {"/decide": Gate(decide, keys)}
     made.add_asgi_middleware(Straight, answers=answers, json=("/decide",), ready=lambda: bool(opened))
     made.add_asgi_middleware(Gate, keys=keys)
     return made

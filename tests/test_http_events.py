@@ -176,6 +176,7 @@ class Stuck(FakeEngine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.takes_at_once = False
         self.go, self.waiting = threading.Event(), threading.Semaphore(0)
 
     def ingest(self, messages: Sequence[Mapping[str, Any]], received_at: float, sent_at: str | None) -> list[Receipt]:
