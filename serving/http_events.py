@@ -8,6 +8,7 @@ taken in on a thread, so that waiting for the database does not hold up decision
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -54,7 +55,7 @@ class EventDesk:
     def __init__(self, keys: Keys, engine: Callable[[], DecisionEngine]):
         """`engine` gives that of the worker, once there is one."""
         self._keys, self._engine = keys, engine
-        self._rested_at = 0.0
+        self._taken_this_turn = False
         self._limiter: anyio.CapacityLimiter | None = None
         self._waiting = 0
 
@@ -131,22 +132,24 @@ class EventDesk:
     async def _take_at_once(self, message: dict[str, Any], sent_at: str | None, size: int) -> AnyReceipt | None:
         """The receipt of a message that has to wait for nobody, and if it is stored, stored by now; else None.
 
-        Not while others wait, and for half of the event loop's time at most: decisions have theirs.
+        Not while others wait, and one to a turn of the event loop at most: decisions have theirs.
         """
         started = time.perf_counter()
-        if self._waiting or started < self._rested_at or size > SMALL_MESSAGE or _unfit(message) is not None:
+        if self._waiting or self._taken_this_turn or size > SMALL_MESSAGE or _unfit(message) is not None:
             return None
+        self._taken_this_turn = True
+        asyncio.get_running_loop().call_soon(self._next_turn)
         try:
             receipt, rest = self._engine().ingest_at_once(message, time.time(), sent_at)
         except NotAtOnce:
             return None
-        finally:
-            ended = time.perf_counter()
-            self._rested_at = ended + (ended - started)
         if rest is not None:
             await self._on_thread(A_REQUEST, rest)
         self._count([receipt], started)
         return receipt
+
+    def _next_turn(self) -> None:
+        self._taken_this_turn = False
 
     async def _on_thread(self, weight: int, call: Callable[..., Any], *arguments: Any) -> Any:
         """What the call gives, which may wait, beside the event loop."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from typing import Any
 
 import httpx
@@ -282,15 +283,15 @@ def test_what_is_left_to_do_is_done_before_the_answer() -> None:
     assert engine.rests == engine.ways
 
 
-def test_decisions_have_half_of_the_event_loops_time() -> None:
+def test_of_those_that_come_together_one_is_taken_in_on_the_event_loop_and_the_others_beside_it() -> None:
     engine = Watched(long_s=0.3)
-    with Face(engine) as face:
-        for number in range(2):
-            one(face, str(number))
-        time.sleep(0.4)
-        one(face, "rested")
-    loop, beside, again = engine.ways
-    assert loop == again != beside
+    with Face(engine) as face, ThreadPoolExecutor(8) as threads:
+        one(face, "alone")
+        (loop,) = engine.ways
+        list(threads.map(partial(one, face), map(str, range(8))))
+        one(face, "later")
+    assert engine.ways[-1] == loop
+    assert 1 < engine.ways.count(loop) < len(engine.ways) == 10
 
 
 def test_what_cannot_be_taken_in_at_once_is_taken_in_later() -> None:
