@@ -126,7 +126,7 @@ class EventDesk:
             caller = self._keys.kind(key.encode())
             if caller is None:
                 raise unauthorised("the `writeKey` in the body is not known; expected one of the configured keys")
-        if problem := refusal(request.url.path, caller):
+        if problem := refusal(request.scope["path"], caller):
             raise problem
 
     async def _take_at_once(self, message: dict[str, Any], sent_at: str | None, size: int) -> AnyReceipt | None:
