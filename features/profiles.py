@@ -145,15 +145,13 @@ def _fold(profile: Profile, event: Event) -> Profile:
 
 
 ROUNDED_BYTES = 512
-"""A state is filled up with spaces to a multiple of it: SQLite writes a row of the same length over the former one,
-page by page where it differs, and otherwise writes all of it anew, the entries of years with it."""
+"""To a multiple of it a state is filled up with spaces: SQLite writes a row of the same length over the former one,
+page by page where it differs, any other anew, the entries of years with it."""
 
 
 def pack(profile: Profile) -> tuple[bytes, bytes]:
-    """`(state, items)` as bytes, the same ones for the same profile: canonical JSON, and the entries' columns.
-
-    Entries idle for more than 730 days at the last event are left out.
-    """
+    """`(state, items)` as bytes, the same ones for the same profile: canonical JSON, and the entries' columns, without
+    those idle for more than 730 days at the last event."""
     return packed_state(profile), columns.pack(profile.items, profile.key[0])
 
 

@@ -1,9 +1,8 @@
 """The service on HTTP: its BentoML class, and the one place where it is put together.
 
-`service(open_engine, settings)` joins BentoML's endpoints, the mounted routes (`http_events`, `http_records`)
-and the `gate` around them; `NextBestAction` below is that with the real engine, for
-`bentoml serve serving.service:NextBestAction`. Nothing is decided here. The engine is opened when a
-worker starts, so that importing this module stays cheap; `/readyz` answers 200 from then on.
+`service(open_engine, settings)` joins BentoML's endpoints, the mounted routes (`http_events`, `http_records`) and the
+`gate` around them; `NextBestAction` below is that with the real engine, for `bentoml serve`. Nothing is decided here.
+The engine is opened when a worker starts, so that importing this stays cheap; `/readyz` answers 200 from then on.
 
 A BentoML client sends the flat body as one dictionary, and a key, where any is configured, as `token`:
 
