@@ -37,6 +37,8 @@ AT_ONCE = 2
 """Threads that take messages in, per worker: while one waits for the database the other parses."""
 MOST_WAITING = 3_000
 """Messages that may wait for those threads, per worker."""
+MOST_TURNS = 16
+"""Turns of the event loop that a single message waits for its own; then it goes to those threads, too."""
 LONGEST_WAIT_S = 5.0
 """Who has waited so long is not taken in any more: clients give up after 10 s, and would send it all again anyway."""
 A_REQUEST = 10
@@ -132,10 +134,16 @@ class EventDesk:
     async def _take_at_once(self, message: dict[str, Any], sent_at: str | None, size: int) -> AnyReceipt | None:
         """The receipt of a message that has to wait for nobody, and if it is stored, stored by now; else None.
 
-        Not while others wait, and one to a turn of the event loop at most: decisions have theirs.
+        One to a turn of the event loop at most: decisions have theirs. The next one waits for the next turn.
         """
         started = time.perf_counter()
-        if self._waiting or self._taken_this_turn or size > SMALL_MESSAGE or _unfit(message) is not None:
+        if size > SMALL_MESSAGE or _unfit(message) is not None:
+            return None
+        for _ in range(MOST_TURNS):
+            if not self._taken_this_turn:
+                break
+            await asyncio.sleep(0)
+        else:
             return None
         self._taken_this_turn = True
         asyncio.get_running_loop().call_soon(self._next_turn)

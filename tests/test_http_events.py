@@ -283,15 +283,18 @@ def test_what_is_left_to_do_is_done_before_the_answer() -> None:
     assert engine.rests == engine.ways
 
 
-def test_of_those_that_come_together_one_is_taken_in_on_the_event_loop_and_the_others_beside_it() -> None:
-    engine = Watched(long_s=0.3)
-    with Face(engine) as face, ThreadPoolExecutor(8) as threads:
-        one(face, "alone")
-        (loop,) = engine.ways
-        list(threads.map(partial(one, face), map(str, range(8))))
-        one(face, "later")
-    assert engine.ways[-1] == loop
-    assert 1 < engine.ways.count(loop) < len(engine.ways) == 10
+def test_of_those_that_come_together_each_has_a_turn_of_the_event_loop_unless_it_would_wait_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for turns in (http_events.MOST_TURNS, 1):
+        monkeypatch.setattr(http_events, "MOST_TURNS", turns)
+        engine = Watched(long_s=0.2)
+        with Face(engine) as face, ThreadPoolExecutor(8) as threads:
+            one(face, "alone")
+            (loop,) = engine.ways
+            list(threads.map(partial(one, face), map(str, range(8))))
+        assert len(engine.ways) == 9
+        assert (set(engine.ways) == {loop}) == (turns > 1)
 
 
 def test_what_cannot_be_taken_in_at_once_is_taken_in_later() -> None:
