@@ -19,6 +19,8 @@ import orjson
 
 HOST = "127.0.0.1"
 TIMEOUT_S = 60.0
+CONNECTIONS = 8
+"""Over which events are written."""
 
 
 class BadAnswer(Exception):
@@ -159,18 +161,38 @@ def together(port: int, wires: Sequence[bytes], calls: int, clients: int = 16) -
 
 @contextmanager
 def written(port: int, customer_ids: Sequence[str], rate: float) -> Iterator[None]:
-    """While another process writes so many events a second, one a request."""
+    """While another process writes so many events a second, one a request: from the first one that is answered on."""
     command = [sys.executable, "-m", "benchmarks.clients", str(port), str(rate), *customer_ids]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         try:
+            assert child.stdout is not None
+            child.stdout.readline()
             yield
         finally:
             child.terminate()
 
 
 def write(port: int, rate: float, customer_ids: Sequence[str], stopped: threading.Event) -> None:
-    """Product views by these customers in turn, at `rate` a second, as the website would send them."""
-    began, number = time.time(), 0
+    """Product views by these customers in turn, at `rate` a second, as the website would send them.
+
+    Over some connections: on a single one each would wait for the answer to the one before, and there would be fewer
+    the longer they take.
+    """
+    began = time.time()
+    writers = [
+        threading.Thread(target=_write, args=(port, rate, customer_ids, stopped, began, first))
+        for first in range(CONNECTIONS)
+    ]
+    for each in writers:
+        each.start()
+    for each in writers:
+        each.join()
+
+
+def _write(
+    port: int, rate: float, customer_ids: Sequence[str], stopped: threading.Event, began: float, number: int
+) -> None:
+    """Every so manieth of them, from `number` on."""
     with client(port) as one:
         while not stopped.wait(max(0.0, began + number / rate - time.time())):
             customer_id = customer_ids[number % len(customer_ids)]
@@ -181,7 +203,9 @@ def write(port: int, rate: float, customer_ids: Sequence[str], stopped: threadin
                 "properties": {"product_id": f"p{number % 97}"},
             }
             one.call(request("/v1/track", body))
-            number += 1
+            if not number:
+                print(flush=True)
+            number += CONNECTIONS
 
 
 if __name__ == "__main__":

@@ -26,19 +26,20 @@ class Used(NamedTuple):
 class Uses:
     """The counts of a workspace as of the last `refresh`."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: sa.Connection) -> None:
+        """Over a `watching` connection."""
         self._seq = -1
         self._by_day: dict[str, dict[int, int]] = {}
         self._total: dict[str, int] = {}
+        self._new = driver.rows_again(connection, _NEW)
 
-    def refresh(self, connection: sa.Connection) -> None:
+    def refresh(self) -> None:
         """Take in what was counted since the last call."""
-        table = database.offer_uses
-        for row in connection.execute(sa.select(table).where(table.c.seq > self._seq).order_by(table.c.seq)):
-            days = self._by_day.setdefault(row.offer_id, {})
-            self._total[row.offer_id] = self._total.get(row.offer_id, 0) + row.uses - days.get(row.day, 0)
-            days[row.day] = row.uses
-            self._seq = row.seq
+        for offer_id, day, uses, seq in self._new(after=self._seq):
+            days = self._by_day.setdefault(offer_id, {})
+            self._total[offer_id] = self._total.get(offer_id, 0) + uses - days.get(day, 0)
+            days[day] = uses
+            self._seq = seq
 
     def of(self, offer_id: str, at: float) -> Used:
         return Used(self._total.get(offer_id, 0), self._by_day.get(offer_id, {}).get(day_of(at), 0))
@@ -68,3 +69,11 @@ def _counting(dialect: str) -> sa.Insert:
     new = database.insert_of(dialect, table).values(database.by_name("offer_id", "day", "uses", "seq"))
     more = {"uses": table.c.uses + 1, "seq": new.excluded.seq}
     return new.on_conflict_do_update(index_elements=["offer_id", "day"], set_=more)
+
+
+_table = database.offer_uses
+_NEW = (
+    sa.select(_table.c.offer_id, _table.c.day, _table.c.uses, _table.c.seq)
+    .where(_table.c.seq > sa.bindparam("after"))
+    .order_by(_table.c.seq)
+)

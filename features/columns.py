@@ -8,6 +8,7 @@ columns that they are in. What is summed is the business of `affinity`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -188,6 +189,12 @@ def _with(columns: Columns, put: Mapping[str, Sequence[Any]]) -> Columns:
 def pack(items: Mapping[str, list[Any]], at: float) -> bytes:
     """The entries as bytes, the same ones for the same entries; without those idle for more than 730 days at `at`."""
     return columns_of(items).kept(at).packed()
+
+
+def oldest(items: Mapping[str, list[Any]], at: float) -> float:
+    """When the entry that is idle for longest was last touched, of those that are kept `at`: the next to go."""
+    kept = columns_of(items).kept(at)
+    return float(np.maximum(kept.of(LAST), kept.of(RETURNED)).min()) if len(kept) else math.inf
 
 
 def unpack(data: bytes) -> Items:

@@ -3,10 +3,13 @@
 SQLAlchemy's own way costs ten to thirty times what such a statement does (0.1 ms for a row found by its key). They
 are the same Core statements over the same tables; every other database is told them by SQLAlchemy. Rows are tuples,
 their values what the driver gives. An error of SQLite comes as the driver raises it.
+
+Who must not be held up (an event loop) writes at once or not at all: `NotAtOnce` says that nothing was written.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from features import database
+from features.checkpoints import Checkpoints
 
 AT_ONCE = 500
 """Ids to a statement, where one statement takes many."""
@@ -41,7 +45,7 @@ def of_ids(connection: sa.Connection, statement: sa.Executable, ids: Iterable[st
     return [row for chunk in chunks for row in connection.execute(statement, {"ids": chunk})]
 
 
-def again_and_again(connection: sa.Connection, statement: sa.Select[Any] | str) -> Callable[..., Any]:
+def again_and_again(connection: sa.Connection, statement: sa.Executable | str) -> Callable[..., Any]:
     """The first row of the statement for its parameters by name, or None. For a `watching` connection."""
     if connection.dialect.name != "sqlite":
         whole = sa.text(statement) if isinstance(statement, str) else statement
@@ -51,33 +55,72 @@ def again_and_again(connection: sa.Connection, statement: sa.Select[Any] | str) 
     return lambda **values: driver.execute(text, {**constants, **values}).fetchone()
 
 
-class Writer:
-    """One process's write transactions, one after the other: on SQLite over one connection, which is kept.
+def rows_again(connection: sa.Connection, statement: sa.Executable) -> Callable[..., Sequence[Any]]:
+    """The same with all its rows."""
+    if connection.dialect.name != "sqlite":
+        return lambda **values: connection.execute(statement, values).all()
+    (text, constants), driver = _told(statement), _driver(connection)
+    return lambda **values: driver.execute(text, {**constants, **values}).fetchall()
 
-    To wait here is fair and wakes at once; SQLite's own waiting is neither, and is left to other processes.
+
+class NotAtOnce(Exception):
+    """It would have had to wait for somebody, or to take long; nothing was written."""
+
+
+@contextmanager
+def busy_is_not_at_once() -> Iterator[None]:
+    """What SQLite raises where another writes is a NotAtOnce."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise NotAtOnce from None
+        raise
+
+
+class Writer:
+    """One process's write transactions, one after the other: on SQLite over two connections, which are kept.
+
+    To wait here is fair and wakes at once; SQLite's own waiting is neither, and is left to other processes. The second
+    connection is for what happens at once: it waits for nobody and leaves moving the write-ahead log into the
+    database, which waits for the disk, to `checkpoints`.
     """
 
     def __init__(self, engine: sa.Engine):
         self._engine, self._turn = engine, threading.Lock()
-        self._kept: sa.Connection | None = None
+        self._kept: dict[bool, sa.Connection] = {}
         self._pool: sa.Pool | None = None
+        self._checkpoints: Checkpoints | None = None
+        self._waits_for_disk = False
 
     @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
-        """As `database.transaction`: all of it is kept, or none."""
+    def transaction(self, at_once: bool = False) -> Iterator[sa.Connection]:
+        """As `database.transaction`: all of it is kept, or none. `at_once`: raises NotAtOnce where it would wait."""
         if self._engine.dialect.name != "sqlite":
+            if at_once:
+                raise NotAtOnce
             with database.transaction(self._engine) as connection:
                 yield connection
             return
-        if not self._turn.acquire(timeout=database.longest_wait_s(self._engine)):
+        if not self._turn.acquire(timeout=0 if at_once else database.longest_wait_s(self._engine)):
+            if at_once:
+                raise NotAtOnce
             raise sa.exc.TimeoutError("another thread of this process writes; try again")
         try:
-            connection = self._connection()
+            connection = self._connection(at_once)
             driver = _driver(connection)
-            driver.execute("BEGIN IMMEDIATE")
+            if at_once:
+                if self._waits_for_disk:
+                    raise NotAtOnce
+                with busy_is_not_at_once():
+                    driver.execute("BEGIN IMMEDIATE")
+            else:
+                driver.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
                 driver.commit()
+                if at_once and self._checkpoints is not None:
+                    self._checkpoints.committed()
             except BaseException:
                 driver.rollback()
                 raise
@@ -86,18 +129,37 @@ class Writer:
 
     def close(self) -> None:
         with self._turn:
-            if self._kept is not None:
-                self._kept.close()
-                self._kept = None
+            self._let_go()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
 
-    def _connection(self) -> sa.Connection:
+    def _let_go(self) -> None:
+        for hurried, connection in self._kept.items():
+            if hurried:
+                connection.invalidate()  # as it is now nobody else may have it
+            connection.close()
+        self._kept = {}
+
+    def _connection(self, at_once: bool) -> sa.Connection:
         """The kept one; a new one if there is none, or it is from before `wait_at_most`."""
-        if self._kept is None or self._pool is not self._engine.pool:
-            if self._kept is not None:
-                self._kept.close()
+        if self._pool is not self._engine.pool:
+            self._let_go()
             self._pool = self._engine.pool
-            self._kept = self._engine.connect().execution_options(onestory_begin=None)
-        return self._kept
+        if at_once not in self._kept:
+            connection = self._engine.connect().execution_options(onestory_begin=None)
+            if at_once:
+                hurry(_driver(connection))
+                (synchronous,) = _driver(connection).execute("PRAGMA synchronous").fetchone()
+                self._waits_for_disk = synchronous > 1
+                self._checkpoints = self._checkpoints or Checkpoints(_driver(connection))
+            self._kept[at_once] = connection
+        return self._kept[at_once]
+
+
+def hurry(connection: sqlite3.Connection) -> None:
+    """From now on this connection waits for no lock, and its commits for no disk."""
+    connection.execute("PRAGMA busy_timeout=0")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
 
 
 def _driver(connection: sa.Connection) -> Any:

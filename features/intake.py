@@ -4,34 +4,26 @@ What has been answered as stored is in our database, and the online store shows 
 of any worker sees it. The order is: one transaction with the event, the identity and the profile's new
 sequence number; then, under the same customer's lock, the online row. A crash between the two leaves
 `online_seq < seq`, which `level` mends at the next start.
+
+`many` waits for the database and may take long; `at_once` is for who must do neither, an event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from features import budgets, commerce, database, driver, identity, profiles, signals
+from features import budgets, commerce, database, driver, identity, profile_rows, profiles, signals, steps
 from features.events import EventLog, EventProblem, check
+from features.levelling import Levelling, OnlineStore
 from features.links import owned_by, whose
-from features.ownership import chunks
 from features.profiles import Profile
 from features.signals import ABOUT_STOCK, feeds_of
+from features.spared import Spared
 from features.vocabulary import ONLINE, Event, Offer, Product
-
-LEVEL_AT_ONCE = 500
-
-
-class OnlineStore(Protocol):
-    """The part of `store.ProfileStore` that intake writes to."""
-
-    def write(self, rows: Iterable[tuple[str, int, float, bytes, bytes]]) -> None: ...
-
-    def write_stock(self, rows: Iterable[tuple[str, str, int, int]]) -> None: ...
 
 
 class Catalog(Protocol):
@@ -53,6 +45,30 @@ class Receipt:
     duplicate: bool = False
     problem: EventProblem | None = None
     customer_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a transaction has stored: its receipts, what is to be brought level online, and the ids that moved.
+
+    `states` are of customers whose entries are online already, with the number of their profiles.
+    """
+
+    receipts: list[Receipt]
+    customers: Sequence[str] = ()
+    shelves: Sequence[tuple[str, str]] = ()
+    owners: Mapping[str, str] = field(default_factory=dict)
+    seq: int = 0
+    states: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def behind(self) -> bool:
+        """Whether anything is to be brought level."""
+        return bool(self.customers or self.shelves or self.states)
+
+
+LONG = steps.ON_ENTRIES | {"Offer Responded"}
+"""Events that take long: they change the entries of years, or the log of decisions is asked about them."""
 
 
 @dataclass(slots=True)
@@ -85,23 +101,58 @@ class Intake:
         """`joined` hears of each id that has become another customer's: the name it had of itself, and whose it is."""
         self._engine, self._store, self._catalog, self._joined = engine, store, catalog, joined
         self._writer = driver.Writer(engine)
-        self._log = EventLog()
+        self._log, self._spared = EventLog(), Spared()
+        self._levelling = Levelling(self._writer, store)
 
     def many(self, records: Sequence[Mapping[str, Any] | EventProblem], known_at: float) -> list[Receipt]:
         """Take in a batch, all in one transaction; a bad record is refused with its reason and spoils no other.
 
         A record that its parser refused comes as its EventProblem, so that receipts keep the order.
         """
-        checked = [self._checked(record, known_at) for record in records]
-        with self._writer.transaction() as connection:
+        taken = self._take_in(records, [self._checked(record, known_at) for record in records], known_at)
+        self.level(taken)
+        return taken.receipts
+
+    def at_once(self, record: Mapping[str, Any], known_at: float) -> Taken:
+        """Take in one event without waiting for anybody, or raise NotAtOnce: then nothing was stored.
+
+        What has become of it may have to be brought `level` still, which may wait.
+        """
+        checked = self._checked(record, known_at)
+        if isinstance(checked, EventProblem):
+            return Taken([Receipt(str(record.get("message_id") or ""), problem=checked)])
+        if checked.name in LONG:
+            raise driver.NotAtOnce
+        taken = self._take_in([record], [checked], known_at, at_once=True)
+        try:
+            self._levelling.bring(taken.customers, taken.shelves, taken.seq, taken.states, at_once=True)
+        except driver.NotAtOnce:
+            return taken
+        return Taken(taken.receipts)
+
+    def level(self, taken: Taken) -> None:
+        """Bring online what was taken in, and tell who has become another customer."""
+        self._levelling.bring(taken.customers, taken.shelves, taken.seq, taken.states)
+        for node, customer_id in taken.owners.items():
+            self._joined(owned_by(node), customer_id)
+
+    def _take_in(
+        self,
+        records: Sequence[Mapping[str, Any] | EventProblem],
+        checked: Sequence[Event | EventProblem],
+        known_at: float,
+        at_once: bool = False,
+    ) -> Taken:
+        with self._writer.transaction(at_once) as connection:
             database.in_turn(connection)
             rows = _owned(connection, _first_of_each(checked))
             seqs = self._log.append_many(connection, rows)
             new = [(event, owner) for event, owner in rows if event.message_id in seqs]
+            opened = profile_rows.opened(connection, _by_owner(new), self._spared if self._store.apart else None)
             batch = _Batch(
                 connection,
                 seq=max(seqs.values(), default=0),
-                open=_stored(connection, {owner for _, owner in new if owner}),
+                open=opened.profiles,
                 repeated={owner for event, owner in rows if owner and event.message_id not in seqs},
             )
             owners = {event.message_id: owner for event, owner in rows}
@@ -117,19 +168,25 @@ class Intake:
                 receipts.append(
                     Receipt(event.message_id, stored=seq is not None, duplicate=seq is None, customer_id=owner)
                 )
-            learnt = identity.learn(connection, [(event, seqs[event.message_id]) for event, _ in new])
-            for customer_id in batch.refold | learnt.customers:
+            learnt = identity.learn(connection, [(event, seqs[event.message_id]) for event, _ in new], at_once)
+            if at_once and batch.refold:
+                raise driver.NotAtOnce
+            anew = batch.refold | learnt.customers
+            for customer_id in anew:
                 batch.open[customer_id] = profiles.fold_all(self._log.of_customer(connection, customer_id))
-            changed = sorted(batch.changed | batch.refold | learnt.customers)
-            _keep(batch, changed, known_at)
+            changed = {each: batch.open[each] for each in sorted(batch.changed | anew)}
+            alone = {each: changed.pop(each) for each in list(changed) if each in opened.spared and each not in anew}
+            states = profile_rows.touch(connection, batch.seq, known_at, alone)
+            oldest = profile_rows.keep(connection, batch.seq, known_at, changed)
             signals.heard(connection, batch.heard)
-        self._level([*changed, *sorted(batch.repeated.difference(changed))], sorted(batch.shelves))
-        for node, customer_id in learnt.owners.items():
-            self._joined(owned_by(node), customer_id)
-        return [
-            replace(receipt, customer_id=learnt.owners.get(_whose(event) or "", receipt.customer_id))
-            for receipt, event in zip(receipts, checked, strict=True)
-        ]
+        self._spared.note(batch.seq, {**oldest, **{each: opened.spared[each] for each in states}})
+        if learnt.owners:
+            receipts = [
+                replace(receipt, customer_id=learnt.owners.get(_whose(event) or "", receipt.customer_id))
+                for receipt, event in zip(receipts, checked, strict=True)
+            ]
+        customers = sorted({*changed, *batch.repeated}.difference(states))
+        return Taken(receipts, customers, sorted(batch.shelves), learnt.owners, batch.seq, states)
 
     def close(self) -> None:
         self._writer.close()
@@ -140,6 +197,10 @@ class Intake:
 
     def one(self, record: Mapping[str, Any], known_at: float) -> Receipt:
         return self.many([record], known_at)[0]
+
+    def level_all(self) -> int:
+        """Bring Feast's online store level with our database, as after a crash; how many rows it took."""
+        return self._levelling.everything(self._engine)
 
     def undo(self, id_: str, now: float, for_good: bool = False) -> int:
         """Part a login or anonymous id from the customer it was merged into, by an event of its own; how many links.
@@ -188,39 +249,17 @@ class Intake:
         except EventProblem as problem:
             return problem
 
-    # ------------------------------------------------------------------------------- the online store
-
-    def level_all(self) -> int:
-        """Bring Feast's online store level with our database, as after a crash; how many rows it took."""
-        with database.reading(self._engine) as connection:
-            table, shelf = database.profiles, database.stock
-            customers = connection.scalars(
-                sa.select(table.c.customer_id).where(table.c.online_seq < table.c.seq).order_by(table.c.customer_id)
-            ).all()
-            behind = sa.select(shelf.c.product_id, shelf.c.location_id).where(shelf.c.online_seq < shelf.c.seq)
-            shelves = [(row.product_id, row.location_id) for row in connection.execute(behind)]
-        for some in chunks(customers):
-            self._level(some, [])
-        for start in range(0, len(shelves), LEVEL_AT_ONCE):
-            self._level([], shelves[start : start + LEVEL_AT_ONCE])
-        return len(customers) + len(shelves)
-
-    def _level(self, customers: Sequence[str], shelves: Sequence[tuple[str, str]]) -> None:
-        """Write online what is newer in our database. Holding the rows' lock keeps an older write from winning."""
-        if not customers and not shelves:
-            return
-        with self._writer.transaction() as connection:
-            if rows := driver.of_ids(connection, _BEHIND, customers):
-                driver.each(connection, _LEVELLED, [{"customer": row[0]} for row in rows])
-                self._store.write(rows)
-            if rows := driver.each(
-                connection, _LEVEL_SHELF, [{"product": p, "location": place} for p, place in shelves]
-            ):
-                self._store.write_stock(rows)
-
 
 def _whose(event: Event | EventProblem) -> str | None:
     return whose(event.user_id, event.anonymous_id) if isinstance(event, Event) else None
+
+
+def _by_owner(new: Iterable[tuple[Event, str | None]]) -> dict[str, list[Event]]:
+    events: dict[str, list[Event]] = {}
+    for event, owner in new:
+        if owner:
+            events.setdefault(owner, []).append(event)
+    return events
 
 
 def _first_of_each(checked: Iterable[Event | EventProblem]) -> list[Event]:
@@ -237,61 +276,3 @@ def _owned(connection: sa.Connection, events: Sequence[Event]) -> list[tuple[Eve
     nodes = [_whose(event) for event in events]
     owners = identity.owners_of(connection, {node for node in nodes if node})
     return [(event, owners[node] if node else None) for event, node in zip(events, nodes, strict=True)]
-
-
-def _stored(connection: sa.Connection, customers: Collection[str]) -> dict[str, Profile]:
-    """The profiles of those customers that have one."""
-    rows = driver.of_ids(connection, _PROFILES, sorted(customers))
-    return {customer_id: profiles.unpack(state, items) for customer_id, state, items in rows}
-
-
-def _keep(batch: _Batch, customers: Sequence[str], known_at: float) -> None:
-    """Write these customers' profiles as they are now; none for who never was anybody."""
-    rows = []
-    for customer_id in customers:
-        profile = batch.open[customer_id]
-        if profile.state or _is_stored(batch.connection, customer_id):
-            state, items = profiles.pack(profile)
-            rows.append(
-                {"customer_id": customer_id, "seq": batch.seq, "known_at": known_at, "state": state, "items": items}
-            )
-    driver.each(batch.connection, _keeping(batch.connection.dialect.name), rows)
-
-
-def _is_stored(connection: sa.Connection, customer_id: str) -> bool:
-    columns = database.profiles.c
-    return bool(connection.scalar(sa.select(sa.exists().where(columns.customer_id == customer_id))))
-
-
-# Made once, see `database.insert_of`.
-
-_table, _shelf = database.profiles, database.stock
-_ids: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
-_PROFILES = (
-    sa.select(_table.c.customer_id, _table.c.state, _table.c["items"])
-    .where(_table.c.customer_id.in_(_ids))
-    .with_for_update()
-)
-_BEHIND = (
-    sa.select(_table.c.customer_id, _table.c.seq, _table.c.known_at, _table.c.state, _table.c["items"])
-    .where(_table.c.customer_id.in_(_ids), _table.c.online_seq < _table.c.seq)
-    .with_for_update()
-)
-_LEVELLED = (  # a RETURNING here would cost SQLite four times as much: it then writes the whole row anew
-    sa.update(_table).where(_table.c.customer_id == sa.bindparam("customer")).values(online_seq=_table.c.seq)
-)
-_LEVEL_SHELF = (
-    sa.update(_shelf)
-    .where(_shelf.c.product_id == sa.bindparam("product"), _shelf.c.location_id == sa.bindparam("location"))
-    .values(online_seq=_shelf.c.seq)
-    .returning(_shelf.c.product_id, _shelf.c.location_id, _shelf.c.quantity - _shelf.c.reserved, _shelf.c.seq)
-)
-
-
-@cache
-def _keeping(dialect: str) -> sa.Insert:
-    """Write a profile, new or again; the row online is now behind."""
-    names = ("seq", "known_at", "state", "items")
-    new = database.insert_of(dialect, _table).values({**database.by_name("customer_id", *names), "online_seq": 0})
-    changes = {name: new.excluded[name] for name in names}
-    return new.on_conflict_do_update(index_elements=["customer_id"], set_=changes)

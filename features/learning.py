@@ -31,10 +31,11 @@ class Learnt:
     customers: set[str] = field(default_factory=set)
 
 
-def learn(connection: sa.Connection, stored: Sequence[tuple[Event, int]]) -> Learnt:
+def learn(connection: sa.Connection, stored: Sequence[tuple[Event, int]], at_once: bool = False) -> Learnt:
     """Take in the links of events just stored (with their seq), and move the events of ids that changed hands.
 
-    The result depends on the set of all events alone: neither on their order nor on how they were batched.
+    The result depends on the set of all events alone: neither on their order nor on how they were batched. `at_once`:
+    raises NotAtOnce where they say anything new.
     """
     links = [link for event, seq in stored for link in links_of(event, seq)]
     links += _seen(connection, stored, links)
@@ -43,6 +44,8 @@ def learn(connection: sa.Connection, stored: Sequence[tuple[Event, int]]) -> Lea
     kept = _kept(connection, {link.pair.one for link in links})
     aliases = {event.message_id for event, _ in stored if event.name == "$alias"}
     news = _news(links, kept, aliases)
+    if at_once and news:
+        raise driver.NotAtOnce
     again = [link for link in news if link.undone]
     if again:
         news += _news(_said_again(connection, again), kept, set())

@@ -8,16 +8,25 @@ views belong together. Other stores are read and written by Feast.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from features.checkpoints import Checkpoints
 from features.database import BUSY_MS
+from features.driver import NotAtOnce, busy_is_not_at_once, hurry
 
 _WRITE = (
     'INSERT INTO "{}" (entity_key, feature_name, value, value_text, event_ts, created_ts) VALUES (?, ?, ?, ?, ?, NULL)'
     " ON CONFLICT (entity_key, feature_name) DO UPDATE SET value = excluded.value, value_text = excluded.value_text,"
     " event_ts = excluded.event_ts, created_ts = NULL"
+)
+
+_NUMBER = (
+    "UPDATE \"{0}\" SET value = ?, value_text = ?, event_ts = ? WHERE entity_key = ?4 AND feature_name = 'items_seq'"
+    " AND EXISTS (SELECT 1 FROM \"{0}\" WHERE entity_key = ?4 AND feature_name = 'items')"
 )
 
 
@@ -29,6 +38,39 @@ def tune(connections: Iterable[sqlite3.Connection]) -> None:
     for connection in connections:
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_MS}", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
+
+
+class SqliteWriter:
+    """Whose turn it is to write, and over which connection: the one that waits, or one beside it for what is written
+    at once."""
+
+    def __init__(self, connection: sqlite3.Connection, turn: threading.Lock):
+        _, _, file = connection.execute("PRAGMA database_list").fetchone()
+        self._patient, self._turn = connection, turn
+        self._hasty = sqlite3.connect(file, check_same_thread=False)
+        tune([self._hasty])
+        hurry(self._hasty)
+        self._checkpoints = Checkpoints(self._hasty)
+
+    @contextmanager
+    def turn(self, at_once: bool) -> Iterator[sqlite3.Connection]:
+        """`at_once`: raises NotAtOnce where anybody else writes."""
+        if not at_once:
+            with self._turn:
+                yield self._patient
+            return
+        if not self._turn.acquire(blocking=False):
+            raise NotAtOnce
+        try:
+            with busy_is_not_at_once():
+                yield self._hasty
+            self._checkpoints.committed()
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        self._checkpoints.close()
+        self._hasty.close()
 
 
 def write(
@@ -43,6 +85,21 @@ def write(
             for view, features in views.items():
                 values = [(key, name, each.SerializeToString(), _text(each), at) for name, each in features.items()]
                 connection.executemany(_WRITE.format(tables[view]), values)
+
+
+def write_state(
+    connection: sqlite3.Connection, tables: Sequence[str], key: bytes, state: Any, count: Any, moment: datetime
+) -> bool:
+    """Put a state and its number online where the entries that are there stay, under the same number; False, and
+    nothing is written, where there are none. `tables` are those of profile and last_seen."""
+    profile, last_seen = tables
+    at, number, text = moment.replace(tzinfo=None), count.SerializeToString(), _text(count)
+    with connection:
+        if not connection.execute(_NUMBER.format(last_seen), (number, text, at, key)).rowcount:
+            return False
+        values = [(key, "state", state.SerializeToString(), None, at), (key, "seq", number, text, at)]
+        connection.executemany(_WRITE.format(profile), values)
+    return True
 
 
 def _text(value: Any) -> str | None:

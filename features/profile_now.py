@@ -6,16 +6,29 @@ of `store`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from features import profiles
+from features.driver import NotAtOnce
 from features.profiles import Profile
 
 
 class StoreDown(ConnectionError):
     """The online store does not answer, or not with a profile."""
+
+
+@contextmanager
+def down_unless_at_once(views: str) -> Iterator[None]:
+    """What goes wrong with a write is told as StoreDown; that it cannot be done at once is nothing wrong."""
+    try:
+        yield
+    except NotAtOnce:
+        raise
+    except Exception as error:
+        raise StoreDown(f"the online store does not take `{views}`: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

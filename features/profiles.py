@@ -70,6 +70,7 @@ __all__ = [
     "must_refold",
     "outdated",
     "pack",
+    "packed_state",
     "unpack",
 ]
 
@@ -144,19 +145,20 @@ def _fold(profile: Profile, event: Event) -> Profile:
 
 
 ROUNDED_BYTES = 512
-"""A state is filled up with spaces to a multiple of it: SQLite writes a row of the same length over the former one,
-page by page where it differs, and otherwise writes all of it anew, the entries of years with it."""
+"""To a multiple of it a state is filled up with spaces: SQLite writes a row of the same length over the former one,
+page by page where it differs, any other anew, the entries of years with it."""
 
 
 def pack(profile: Profile) -> tuple[bytes, bytes]:
-    """`(state, items)` as bytes, the same ones for the same profile: canonical JSON, and the entries' columns.
+    """`(state, items)` as bytes, the same ones for the same profile: canonical JSON, and the entries' columns, without
+    those idle for more than 730 days at the last event."""
+    return packed_state(profile), columns.pack(profile.items, profile.key[0])
 
-    Entries idle for more than 730 days at the last event are left out.
-    """
+
+def packed_state(profile: Profile) -> bytes:
+    """The first of the two."""
     state = orjson.dumps(profile.state, option=orjson.OPT_SORT_KEYS)
-    if profile.state:
-        state += b" " * (-len(state) % ROUNDED_BYTES)
-    return state, columns.pack(profile.items, profile.key[0])
+    return state + b" " * (-len(state) % ROUNDED_BYTES) if profile.state else state
 
 
 def unpack(state: bytes, items: bytes) -> Profile:

@@ -2,7 +2,9 @@
 
 Every worker keeps them in memory and reloads what changed before it decides, so that an event
 acknowledged by one worker is seen by the next decision of any other. On SQLite `PRAGMA data_version`
-tells at a cost of microseconds whether another connection has committed; elsewhere the highest sequence does.
+tells at a cost of microseconds whether another connection has committed; elsewhere the highest sequence does. While
+events come in that is before nearly every decision, so only what an event changed is read again: levels and uses by
+their sequence, the feeds of places where their times add up to something else.
 """
 
 from __future__ import annotations
@@ -45,11 +47,16 @@ class Signals:
         highest = sa.select(sa.func.max(database.events.c.seq))
         watched = "PRAGMA data_version" if engine.dialect.name == "sqlite" else highest
         self._changed = driver.again_and_again(self._reader, watched)
+        self._new_levels = driver.rows_again(self._reader, _NEW_LEVELS)
+        self._whole_feeds = driver.rows_again(self._reader, _WHOLE_FEEDS)
+        self._placed_feeds = driver.rows_again(self._reader, _PLACED_FEEDS)
+        self._places_heard = driver.again_and_again(self._reader, _PLACES_HEARD)
         self._seq = -1
         self._stock: dict[str, dict[str, Level]] = {}
         self._feeds: dict[tuple[str, str], float] = {}
+        self._places: tuple[int, int] | None = None
         self._heard: dict[tuple[tuple[str, ...], str | None], dict[str, float | None]] = {}
-        self._uses = budgets.Uses()
+        self._uses = budgets.Uses(self._reader)
         self.refresh()
 
     def close(self) -> None:
@@ -61,17 +68,23 @@ class Signals:
             version = self._changed()[0]
             if version == self._version:
                 return
-            table = database.stock
-            rows = self._reader.execute(sa.select(table).where(table.c.seq > self._seq).order_by(table.c.seq))
-            for row in rows:
-                at = self._stock.setdefault(row.location_id, {})
-                at[row.product_id] = Level(row.quantity - row.reserved, row.occurred_at, row.message_id)
-                self._seq = row.seq
-            feeds = self._reader.execute(sa.select(database.feeds))
-            self._feeds = {(row.signal, row.location_id): row.last_at for row in feeds}
-            self._heard = {}
-            self._uses.refresh(self._reader)
+            for product_id, location_id, sellable, occurred_at, message_id, seq in self._new_levels(after=self._seq):
+                self._stock.setdefault(location_id, {})[product_id] = Level(sellable, occurred_at, message_id)
+                self._seq = seq
+            self._refresh_feeds()
+            self._uses.refresh()
             self._version = version
+
+    def _refresh_feeds(self) -> None:
+        """Those of a place only where one of them was heard of: there are as many as shops."""
+        feeds = {(signal, ""): last_at for signal, last_at in self._whole_feeds()}
+        places = tuple(self._places_heard())
+        if places != self._places:
+            feeds |= {(signal, place): last_at for signal, place, last_at in self._placed_feeds()}
+            self._places, self._feeds = places, feeds
+        else:
+            self._feeds = {**self._feeds, **feeds}
+        self._heard = {}
 
     def stock_at(self, location_id: str) -> Mapping[str, Level]:
         """The levels known at one location, by product."""
@@ -179,4 +192,28 @@ _RESERVING = (
     )
     .values(reserved=database.stock.c.reserved + sa.bindparam("amount"), seq=sa.bindparam("now"), online_seq=0)
     .returning(database.stock.c.seq)
+)
+
+
+_table, _heard_of = database.stock, database.feeds
+_NEW_LEVELS = (
+    sa.select(
+        _table.c.product_id,
+        _table.c.location_id,
+        _table.c.quantity - _table.c.reserved,
+        _table.c.occurred_at,
+        _table.c.message_id,
+        _table.c.seq,
+    )
+    .where(_table.c.seq > sa.bindparam("after"))
+    .order_by(_table.c.seq)
+)
+_WHOLE_FEEDS = sa.select(_heard_of.c.signal, _heard_of.c.last_at).where(_heard_of.c.location_id == "")
+_PLACED_FEEDS = sa.select(_heard_of.c.signal, _heard_of.c.location_id, _heard_of.c.last_at).where(
+    _heard_of.c.location_id != ""
+)
+_PLACES_HEARD = (  # the times only rise: where their sum, in milliseconds, is the same, so is each of them
+    sa.select(sa.func.count(), sa.func.sum(sa.cast(sa.func.round(_heard_of.c.last_at * 1000), sa.BigInteger))).where(
+        _heard_of.c.location_id != ""
+    )
 )

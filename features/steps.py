@@ -150,6 +150,10 @@ STEPS: Mapping[str, tuple[Step, ...]] = _joined(
 """Every event that changes a profile, with its steps in all rooms. An event that is not here only makes one known."""
 
 
+ON_ENTRIES = frozenset({"Order Completed", "Order Refunded"})
+"""The events whose steps look at entries or change them; every other leaves them as they are."""
+
+
 def _decay(state: State, now: float) -> None:
     """Bring all sums to `now`; afterwards amounts of this instant are added with weight 1."""
     if state["sums_at"]:

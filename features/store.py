@@ -24,10 +24,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features import database, moments, offline, online_rows
+from features import database, driver, moments, offline, online_rows
 from features.light_feast import light_feast
-from features.online_rows import SqliteRows
-from features.profile_now import ProfileNow, StoreDown, belong_together, opened
+from features.online_rows import SqliteRows, SqliteWriter
+from features.profile_now import ProfileNow, StoreDown, belong_together, down_unless_at_once, opened
 from features.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -67,11 +67,13 @@ class ProfileStore:
         self._reader = get_online_store_from_config(self._config.online_store)
         self._writer = get_online_store_from_config(self._config.online_store)
         self._rows: SqliteRows | None = None
+        self._turns: SqliteWriter | None = None
         self._reading, self._writing = threading.Lock(), threading.Lock()
         if self._config.online_store.type == "sqlite":
             connections = [store._get_conn(self._config) for store in (self._reader, self._writer)]
             online_rows.tune(connections)
             self._rows = SqliteRows(connections[0], self._customer_tables, Value.FromString)
+            self._turns = SqliteWriter(connections[1], self._writing)
         if not self._applied_here():
             self.apply()
 
@@ -94,6 +96,8 @@ class ProfileStore:
             connection = getattr(store, "_conn", None)
             if connection is not None:
                 connection.close()
+        if self._turns is not None:
+            self._turns.close()
 
     # ------------------------------------------------------------------------------------- the hot path
 
@@ -142,8 +146,9 @@ class ProfileStore:
         lists = self._reader.online_read(self._config, self._views.last_seen, keys, ["items", "items_seq"])
         return [row or {} for _, row in states], [row or {} for _, row in lists]
 
-    def write(self, rows: Iterable[tuple[str, int, float, bytes, bytes]]) -> None:
-        """Put `(customer_id, seq, known_at, state, items)` online. The caller holds those customers' locks."""
+    def write(self, rows: Iterable[tuple[str, int, float, bytes, bytes]], at_once: bool = False) -> None:
+        """Put `(customer_id, seq, known_at, state, items)` online. The caller holds those customers' locks. `at_once`:
+        raises NotAtOnce where that would wait for anybody."""
         written = []
         for customer_id, seq, _, state, items in rows:
             count = self._value(int64_val=seq)
@@ -152,7 +157,20 @@ class ProfileStore:
                 "last_seen": {"items": self._value(bytes_val=items), "items_seq": count},
             }
             written.append((self._customer_key(customer_id), views, seq))
-        self._write(written)
+        self._write(written, at_once)
+
+    @property
+    def apart(self) -> bool:
+        """Whether a state can be written without its entries."""
+        return self._turns is not None
+
+    def write_state(self, customer_id: str, seq: int, state: bytes, at_once: bool = False) -> bool:
+        """Put a state online whose entries are there already; False where they are not. Otherwise as `write`."""
+        assert self._turns is not None, "asked `apart` before"
+        key, moment = self._coded(self._customer_key(customer_id)), _ERA + timedelta(seconds=seq)
+        packed, count = self._value(bytes_val=state), self._value(int64_val=seq)
+        with down_unless_at_once("profile"), self._turns.turn(at_once) as connection:
+            return online_rows.write_state(connection, self._customer_tables, key, packed, count, moment)
 
     def _coded(self, key: Any) -> bytes:
         """The key as Feast's online stores write it."""
@@ -173,32 +191,30 @@ class ProfileStore:
         with self._writing:
             return database.scoured(self._writer._get_conn(self._config).execute)
 
-    def write_stock(self, rows: Iterable[tuple[str, str, int, int]]) -> None:
+    def write_stock(self, rows: Iterable[tuple[str, str, int, int]], at_once: bool = False) -> None:
         """Put `(product_id, location_id, quantity, seq)` online."""
-        self._write(
-            (
-                self._entity({"product_id": product_id, "location_id": location_id}),
-                {"stock": {"quantity": self._value(int64_val=quantity)}},
-                seq,
-            )
-            for product_id, location_id, quantity, seq in rows
-        )
+        written = []
+        for product_id, location_id, quantity, seq in rows:
+            key = self._entity({"product_id": product_id, "location_id": location_id})
+            written.append((key, {"stock": {"quantity": self._value(int64_val=quantity)}}, seq))
+        self._write(written, at_once)
 
-    def _write(self, rows: Iterable[tuple[Any, Mapping[str, Mapping[str, Any]], int]]) -> None:
+    def _write(self, rows: Iterable[tuple[Any, Mapping[str, Mapping[str, Any]], int]], at_once: bool) -> None:
         """Put `(key, {view: {feature: value}}, seq)`s online; on SQLite all in one transaction."""
         stamped = [(key, views, _ERA + timedelta(seconds=seq)) for key, views, seq in rows]
         names = list(dict.fromkeys(name for _, views, _ in stamped for name in views))
-        try:
-            with self._writing:
-                if self._rows is not None:
+        with down_unless_at_once("`, `".join(names)):
+            if self._turns is not None:
+                with self._turns.turn(at_once) as connection:
                     coded = ((self._coded(key), views, moment) for key, views, moment in stamped)
-                    online_rows.write(self._writer._get_conn(self._config), self._tables, coded)
-                    return
+                    online_rows.write(connection, self._tables, coded)
+                return
+            if at_once:
+                raise driver.NotAtOnce
+            with self._writing:
                 for name in names:
                     batch = [(key, dict(views[name]), moment, None) for key, views, moment in stamped]
                     self._writer.online_write_batch(self._config, getattr(self._views, name), batch, None)
-        except Exception as error:
-            raise StoreDown(f"the online store does not take `{'`, `'.join(names)}`: {error}") from error
 
     def _customer_key(self, customer_id: str) -> Any:
         return self._entity({"customer_id": customer_id})

@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import repeat
 from typing import Any
 
 import orjson
@@ -207,20 +209,22 @@ class Engine:
     def ingest(self, messages: Sequence[Mapping[str, Any]], received_at: float, sent_at: str | None) -> list[Receipt]:
         """Segment messages in, one receipt each: stored, a duplicate, or refused with its reason."""
         last = len(messages) - 1
-        parsed = [
-            self._parsed(
-                message, received_at if message.get("timestamp") else received_at - (last - place) / 1e3, sent_at
-            )
-            for place, message in enumerate(messages)
-        ]  # what says no time happened in the order of the batch: a millisecond apart, the last one now
-        taken_up = [
-            accepted
-            for record in parsed
-            if not isinstance(record, EventProblem)
-            for accepted in accepted_by(record, self.log, self.resolver.customer)
-        ]
-        self.outbound.responded([record for record in parsed if not isinstance(record, EventProblem)], received_at)
+        times = (received_at if m.get("timestamp") else received_at - (last - n) / 1e3 for n, m in enumerate(messages))
+        # what says no time happened in the order of the batch: a millisecond apart, the last one now
+        parsed = list(map(self._parsed, messages, times, repeat(sent_at)))
+        told = [record for record in parsed if not isinstance(record, EventProblem)]
+        taken_up = [each for record in told for each in accepted_by(record, self.log, self.resolver.customer)]
+        self.outbound.responded(told, received_at)
         return self.intake.many([*parsed, *taken_up], received_at)[: len(parsed)]
+
+    def ingest_at_once(
+        self, message: Mapping[str, Any], received_at: float, sent_at: str | None
+    ) -> tuple[Receipt, Callable[[], None] | None]:
+        """Its receipt, and what must still be done, if it may wait. Raises NotAtOnce where `ingest` must do it all."""
+        if isinstance(record := self._parsed(message, received_at, sent_at), EventProblem):
+            return Receipt("", problem=record), None
+        taken = self.intake.at_once(record, received_at)
+        return taken.receipts[0], partial(self.intake.level, taken) if taken.behind else None
 
     def _parsed(
         self, message: Mapping[str, Any], received_at: float, sent_at: str | None

@@ -1,12 +1,14 @@
 """Segment's HTTP Tracking API: one POST route per kind of message, and the batch.
 
 Only the envelope is looked at here (JSON, sizes, the write key that browsers send inside); what a message
-means is the business of `features.segment` behind the engine. Messages are taken in on a thread, so that
-waiting for the database does not hold up decisions.
+means is the business of `features.segment` behind the engine. A single message is taken in at once, on the event loop,
+where nobody has to be waited for: with every hand-over to a thread it would stand behind a decision. All else is
+taken in on a thread, so that waiting for the database does not hold up decisions.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,19 +20,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from features.driver import NotAtOnce
 from features.intake import Receipt
 from features.vocabulary import EventProblem
 from serving import counters, wire
 from serving.keys import Keys, refusal, unauthorised
+from serving.ports import DecisionEngine
 from serving.ports import Receipt as AnyReceipt
 from serving.problems import Problem, bad_input, problem_of, shown, too_many
 
 LARGEST_BATCH = 512 * wire.KB
 LARGEST_MESSAGE = 32 * wire.KB
+SMALL_MESSAGE = 4 * wire.KB
+"""Up to so many bytes a message may be taken in at once."""
 AT_ONCE = 2
 """Threads that take messages in, per worker: while one waits for the database the other parses."""
 MOST_WAITING = 3_000
 """Messages that may wait for those threads, per worker."""
+MOST_TURNS = 16
+"""Turns of the event loop that a single message waits for its own; then it goes to those threads, too."""
 LONGEST_WAIT_S = 5.0
 """Who has waited so long is not taken in any more: clients give up after 10 s, and would send it all again anyway."""
 A_REQUEST = 10
@@ -39,14 +47,17 @@ RETRY_AFTER_S = 2
 
 SINGLE = {name: name for name in ("track", "identify", "alias", "group", "page", "screen")}
 SINGLE |= {name[0]: name for name in SINGLE if name != "alias"} | {"a": "alias"}  # as the browser SDK calls them
+SINGLE_PATHS = tuple(f"/v1/{name}" for name in SINGLE)
 BATCH = ("batch", "b", "import")
 
 
 class EventDesk:
-    """Receives messages and hands them to the engine of the app's state, there once the worker has started."""
+    """Receives messages and hands them to the engine."""
 
-    def __init__(self, keys: Keys):
-        self._keys = keys
+    def __init__(self, keys: Keys, engine: Callable[[], DecisionEngine]):
+        """`engine` gives that of the worker, once there is one."""
+        self._keys, self._engine = keys, engine
+        self._taken_this_turn = False
         self._limiter: anyio.CapacityLimiter | None = None
         self._waiting = 0
 
@@ -63,8 +74,10 @@ class EventDesk:
             self._authorise(request, message)
             if len(raw) > LARGEST_MESSAGE and _size(message) > LARGEST_MESSAGE:
                 raise wire.too_large(LARGEST_MESSAGE)
-            message["type"] = SINGLE[request.url.path.rpartition("/")[2]]
-            (receipt,) = await self._take_in(request, [message], _sent_at(message))
+            message["type"] = SINGLE[request.scope["path"].rpartition("/")[2]]
+            receipt = await self._take_at_once(message, _sent_at(message), len(raw))
+            if receipt is None:
+                (receipt,) = await self._take_in([message], _sent_at(message))
             if receipt.problem is not None:
                 raise bad_input(receipt.problem.field, receipt.problem.problem)
             return _json({"success": True})
@@ -83,7 +96,7 @@ class EventDesk:
                 raise bad_input("batch", f"{came}; expected a list of messages")
             context = body.get("context")
             messages = [_with_context(message, context) for message in messages]
-            receipts = await self._take_in(request, messages, _sent_at(body))
+            receipts = await self._take_in(messages, _sent_at(body))
             return _json(_counted(messages, receipts))
         except Exception as error:
             return problem_of(error, request.url.path).response(to_clients=True)
@@ -115,36 +128,69 @@ class EventDesk:
             caller = self._keys.kind(key.encode())
             if caller is None:
                 raise unauthorised("the `writeKey` in the body is not known; expected one of the configured keys")
-        if problem := refusal(request.url.path, caller):
+        if problem := refusal(request.scope["path"], caller):
             raise problem
 
-    async def _take_in(self, request: Request, messages: list[Any], sent_at: str | None) -> list[AnyReceipt]:
+    async def _take_at_once(self, message: dict[str, Any], sent_at: str | None, size: int) -> AnyReceipt | None:
+        """The receipt of a message that has to wait for nobody, and if it is stored, stored by now; else None.
+
+        One to a turn of the event loop at most: decisions have theirs. The next one waits for the next turn.
+        """
+        started = time.perf_counter()
+        if size > SMALL_MESSAGE or _unfit(message) is not None:
+            return None
+        for _ in range(MOST_TURNS):
+            if not self._taken_this_turn:
+                break
+            await asyncio.sleep(0)
+        else:
+            return None
+        self._taken_this_turn = True
+        asyncio.get_running_loop().call_soon(self._next_turn)
+        try:
+            receipt, rest = self._engine().ingest_at_once(message, time.time(), sent_at)
+        except NotAtOnce:
+            return None
+        if rest is not None:
+            await self._on_thread(A_REQUEST, rest)
+        self._count([receipt], started)
+        return receipt
+
+    def _next_turn(self) -> None:
+        self._taken_this_turn = False
+
+    async def _on_thread(self, weight: int, call: Callable[..., Any], *arguments: Any) -> Any:
+        """What the call gives, which may wait, beside the event loop."""
+        if self._limiter is None:  # needs the running event loop
+            self._limiter = anyio.CapacityLimiter(AT_ONCE)
+        self._waiting += weight
+        try:
+            return await anyio.to_thread.run_sync(call, *arguments, limiter=self._limiter)
+        finally:
+            self._waiting -= weight
+
+    async def _take_in(self, messages: list[Any], sent_at: str | None) -> list[AnyReceipt]:
         """One receipt per message, in order; what is no message at all never reaches the engine."""
         received_at, started = time.time(), time.perf_counter()
         refused = {index: problem for index, message in enumerate(messages) if (problem := _unfit(message))}
         fit = [message for index, message in enumerate(messages) if index not in refused]
-        if self._limiter is None:  # needs the running event loop
-            self._limiter = anyio.CapacityLimiter(AT_ONCE)
         taken: Sequence[AnyReceipt] = ()
         if fit:
-            weight = self._make_room(len(fit))
-            self._waiting += weight
-            try:
-                engine = request.app.state.engine
-                taken = await anyio.to_thread.run_sync(
-                    self._in_time, engine.ingest, fit, received_at, sent_at, limiter=self._limiter
-                )
-            finally:
-                self._waiting -= weight
+            weight, ingest = self._make_room(len(fit)), self._engine().ingest
+            taken = await self._on_thread(weight, self._in_time, ingest, fit, received_at, sent_at)
         rest = iter(taken)
         receipts = [
             Receipt("", problem=refused[index]) if index in refused else next(rest) for index in range(len(messages))
         ]
+        self._count(receipts, started)
+        return receipts
+
+    @staticmethod
+    def _count(receipts: Sequence[AnyReceipt], started: float) -> None:
         counters.received("stored", sum(receipt.stored for receipt in receipts))
         counters.received("duplicate", sum(receipt.duplicate for receipt in receipts))
         counters.received("rejected", sum(receipt.problem is not None for receipt in receipts))
         counters.answered("events", time.perf_counter() - started)
-        return receipts
 
 
 def _unfit(message: Any) -> EventProblem | None:

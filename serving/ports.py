@@ -1,13 +1,14 @@
 """What the HTTP face needs of an engine; `engine.Engine` is it, and the tests' fake another.
 
-`decide` and `story` are called on the event loop (`decide` with a `request_id`, or outbound, on a thread);
+`decide`, `story` and `ingest_at_once` are called on the event loop (`decide` with a `request_id`, or outbound, on a
+thread);
 `decide_batch`, `respond`, `record`, `product_names`, `confirm`, `ingest`, `ready`, `export` and `erase` on threads, at
 the same time. An engine must bear that. Any may raise a `problems.Problem`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from features.vocabulary import EventProblem
@@ -49,5 +50,8 @@ class DecisionEngine(Protocol):
     def ingest(
         self, messages: list[Mapping[str, Any]], received_at: float, sent_at: str | None
     ) -> Sequence[Receipt]: ...
+    def ingest_at_once(
+        self, message: Mapping[str, Any], received_at: float, sent_at: str | None
+    ) -> tuple[Receipt, Callable[[], None] | None]: ...
     def ready(self) -> bool: ...
     def close(self) -> None: ...

@@ -1,9 +1,8 @@
 """The service on HTTP: its BentoML class, and the one place where it is put together.
 
-`service(open_engine, settings)` joins BentoML's endpoints, the mounted routes (`http_events`, `http_records`)
-and the `gate` around them; `NextBestAction` below is that with the real engine, for
-`bentoml serve serving.service:NextBestAction`. Nothing is decided here. The engine is opened when a
-worker starts, so that importing this module stays cheap; `/readyz` answers 200 from then on.
+`service(open_engine, settings)` joins BentoML's endpoints, the mounted routes (`http_events`, `http_records`) and the
+`gate` around them; `NextBestAction` below is that with the real engine, for `bentoml serve`. Nothing is decided here.
+The engine is opened when a worker starts, so that importing this stays cheap; `/readyz` answers 200 from then on.
 
 A BentoML client sends the flat body as one dictionary, and a key, where any is configured, as `token`:
 
@@ -59,7 +58,7 @@ from serving import counters, http_customers, http_projects, http_records, http_
 from serving.answers import Decision, Decisions, Recorded
 from serving.bento import BentoImage
 from serving.gate import TOO_LONG, Gate, Receive, Scope, Send
-from serving.http_events import EventDesk
+from serving.http_events import SINGLE_PATHS, EventDesk
 from serving.keys import WRITE, Keys, unauthorised
 from serving.orphan import END_WITH_PARENT, end_with_parent
 from serving.ports import DecisionEngine
@@ -217,9 +216,14 @@ def service(
         paths = made.openapi_spec.asdict()["paths"]
         return openapi.description(_version(), {path: item for path, item in paths.items() if "get" in item})
 
+    desk = EventDesk(keys, lambda: cast(DecisionEngine, mounted.state.engine))
+
+    async def single(scope: Scope, receive: Receive, send: Send) -> None:
+        await (await desk.one(Request(scope, receive)))(scope, receive, send)
+
     mounted.router.routes.extend(
         [
-            *EventDesk(keys).routes(),
+            *desk.routes(),
             *http_projects.routes(),
             *http_customers.routes(),
             *http_web.routes(),
@@ -228,7 +232,8 @@ def service(
         ]
     )
     made.mount_asgi_app(mounted)
-    made.add_asgi_middleware(Straight, path="/decide", answer=Gate(decide, keys), ready=lambda: bool(opened))
+    answers = dict.fromkeys(SINGLE_PATHS, Gate(single, keys)) | {"/decide": Gate(decide, keys)}
+    made.add_asgi_middleware(Straight, answers=answers, json=("/decide",), ready=lambda: bool(opened))
     made.add_asgi_middleware(Gate, keys=keys)
     return made
 

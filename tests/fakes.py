@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import httpx
 import orjson
 from anyio.from_thread import start_blocking_portal
 
+from features.driver import NotAtOnce
 from features.intake import Receipt
 from features.vocabulary import EventProblem
 from serving import counters
@@ -43,7 +44,7 @@ class FakeEngine:
         self.ingested: list[Mapping[str, Any]] = []
         self.sent_at: str | None = None
         self.failure: Exception | None = None
-        self.is_ready = True
+        self.is_ready = self.takes_at_once = True
         self.closed = False
 
     def decide(self, request: DecideRequest, now: float) -> bytes:
@@ -93,6 +94,13 @@ class FakeEngine:
                 self.ingested.append(message)
                 receipts.append(Receipt(message_id, stored=True))
         return receipts
+
+    def ingest_at_once(
+        self, message: Mapping[str, Any], received_at: float, sent_at: str | None
+    ) -> tuple[Receipt, Callable[[], None] | None]:
+        if not self.takes_at_once:
+            raise NotAtOnce
+        return self.ingest([message], received_at, sent_at)[0], None
 
     def ready(self) -> bool:
         return self.is_ready

@@ -27,10 +27,15 @@ class Online:
     def __init__(self) -> None:
         self.rows: dict[str, bytes] = {}
 
-    def write(self, rows: Iterable[tuple[str, int, float, bytes, bytes]]) -> None:
+    apart = False
+
+    def write(self, rows: Iterable[tuple[str, int, float, bytes, bytes]], at_once: bool = False) -> None:
         self.rows.update((customer_id, state + items) for customer_id, _, _, state, items in rows)
 
-    def write_stock(self, rows: Iterable[tuple[str, str, int, int]]) -> None: ...
+    def write_state(self, customer_id: str, seq: int, state: bytes, at_once: bool = False) -> bool:
+        raise AssertionError("told that it cannot")
+
+    def write_stock(self, rows: Iterable[tuple[str, str, int, int]], at_once: bool = False) -> None: ...
 
 
 class World:

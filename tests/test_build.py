@@ -37,13 +37,15 @@ class RememberedStore:
     def apply(self) -> None:
         self.applied += 1
 
-    def write(self, rows: Iterable[Row]) -> None:
+    apart = False
+
+    def write(self, rows: Iterable[Row], at_once: bool = False) -> None:
         self.rows.update((row[0], row) for row in rows)
 
     def read_many(self, customer_ids: Iterable[str]) -> dict[str, Row]:
         return {customer_id: self.rows[customer_id] for customer_id in customer_ids if customer_id in self.rows}
 
-    def write_stock(self, rows: Iterable[tuple[str, str, int, int]]) -> None:
+    def write_stock(self, rows: Iterable[tuple[str, str, int, int]], at_once: bool = False) -> None:
         self.stock.update(((product_id, location_id), quantity) for product_id, location_id, quantity, _ in rows)
 
     def record_materialisation(self) -> None:

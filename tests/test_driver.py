@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from features import budgets, database, driver, events, intake, signals
+from features import budgets, database, driver, events, intake, profile_rows, signals
 from features.driver import Writer
 from features.workspace import Workspace
 from tests.people import NOTHING_SOLD, NOW, Online
@@ -187,7 +187,7 @@ def test_events_leave_the_same_behind_by_sqlalchemy_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "statement", [events._new, intake._keeping, signals._hearing, signals._levelling, budgets._counting]
+    "statement", [events._new, profile_rows.keeping, signals._hearing, signals._levelling, budgets._counting]
 )
 def test_what_inserts_is_said_in_the_words_of_postgresql_too(statement: Any) -> None:
     text = str(statement("postgresql").compile(dialect=postgresql.dialect()))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from contacting import ask, opened
 
-from features.workspace import PROJECT
+from features import database, signals
+from features.workspace import PROJECT, Workspace
 from serving.engine import Engine
 from serving.replay import replay
 
@@ -65,3 +66,15 @@ def test_where_the_rulebook_insists_a_silent_feed_holds_back_until_it_speaks(wor
     assert [(reason["code"], reason["observed"]) for reason in held["reasons"]] == [("signal_stale", "3601 s old")]
     engine.close()
     assert [each.problem for each in replay(workspace)] == [None] * 3
+
+
+def test_every_places_feed_is_heard_of_whichever_was_heard_last(workspace: Workspace) -> None:
+    engine = database.connect(workspace)
+    known = signals.Signals(engine)
+    for place, at in (("berlin", 100.0), ("hamburg", 500.0), ("berlin", 200.0), ("", 150.0), ("hamburg", 500.001)):
+        with database.transaction(engine) as connection:
+            signals.heard(connection, {("stock", place): at})
+        known.refresh()
+        assert known.last_at("stock", place) == at
+    assert known.last_at("stock", "berlin") == 200.0
+    known.close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from typing import Any
 
 import httpx
@@ -176,6 +178,7 @@ class Stuck(FakeEngine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.takes_at_once = False
         self.go, self.waiting = threading.Event(), threading.Semaphore(0)
 
     def ingest(self, messages: Sequence[Mapping[str, Any]], received_at: float, sent_at: str | None) -> list[Receipt]:
@@ -231,3 +234,80 @@ def test_who_has_waited_too_long_is_told_to_come_again_and_not_taken_in(monkeypa
         problem(face.post("/v1/track", {"messageId": "late"}), 429)
         assert [each.result().status_code for each in taken] == [200] * AT_ONCE
     assert sorted(str(message["messageId"]) for message in engine.ingested) == [str(n) for n in range(AT_ONCE)]
+
+
+# --------------------------------------------------------------------------------------------- at once
+
+
+class Watched(FakeEngine):
+    """Notes in which way each message was taken in; what takes a while at once takes `long_s`."""
+
+    def __init__(self, long_s: float = 0.0) -> None:
+        super().__init__()
+        self.ways: list[str] = []
+        self.long_s = long_s
+        self.rests: list[str] = []
+
+    def ingest(self, messages: Sequence[Mapping[str, Any]], received_at: float, sent_at: str | None) -> list[Receipt]:
+        self.ways.append(threading.current_thread().name)
+        return list(super().ingest(messages, received_at, sent_at))
+
+    def ingest_at_once(
+        self, message: Mapping[str, Any], received_at: float, sent_at: str | None
+    ) -> tuple[Receipt, Callable[[], None] | None]:
+        time.sleep(self.long_s)
+        (receipt, _), name = super().ingest_at_once(message, received_at, sent_at), threading.current_thread().name
+        return receipt, (lambda: self.rests.append(name)) if message["messageId"] == "rest" else None
+
+
+def one(face: Face, message_id: str, **more: Any) -> None:
+    assert face.post("/v1/track", {"messageId": message_id, **more}).json() == {"success": True}
+
+
+def test_a_single_message_is_taken_in_on_the_event_loop_and_no_other() -> None:
+    engine = Watched()
+    with Face(engine) as face:
+        one(face, "m1")
+        (loop,) = engine.ways
+        face.post("/v1/batch", {"batch": [{"messageId": "m2"}]})
+        time.sleep(0.05)
+        one(face, "m3", text="x" * http_events.SMALL_MESSAGE)
+    assert len(engine.ways) == 3
+    assert loop not in engine.ways[1:]
+
+
+def test_what_is_left_to_do_is_done_before_the_answer() -> None:
+    engine = Watched()
+    with Face(engine) as face:
+        one(face, "rest")
+    assert engine.rests == engine.ways
+
+
+def test_of_those_that_come_together_each_has_a_turn_of_the_event_loop_unless_it_would_wait_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for turns in (http_events.MOST_TURNS, 1):
+        monkeypatch.setattr(http_events, "MOST_TURNS", turns)
+        engine = Watched(long_s=0.2)
+        with Face(engine) as face, ThreadPoolExecutor(8) as threads:
+            one(face, "alone")
+            (loop,) = engine.ways
+            list(threads.map(partial(one, face), map(str, range(8))))
+        assert len(engine.ways) == 9
+        assert (set(engine.ways) == {loop}) == (turns > 1)
+
+
+def test_what_cannot_be_taken_in_at_once_is_taken_in_later() -> None:
+    engine = Watched()
+    engine.takes_at_once = False
+    with Face(engine) as face:
+        one(face, "m1")
+    assert len(engine.ingested) == len(engine.ways) == 1
+
+
+def test_what_fails_at_once_is_told_as_ever_and_not_tried_again() -> None:
+    engine = Watched()
+    engine.failure = RuntimeError("broken")
+    with Face(engine) as face:
+        problem(face.post("/v1/track", {"messageId": "m1"}), 500)
+    assert len(engine.ways) == 1

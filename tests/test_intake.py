@@ -21,13 +21,15 @@ class FakeStore:
     def __init__(self):
         self.rows, self.stock, self.broken = {}, {}, False
 
-    def write(self, rows):
+    apart = False
+
+    def write(self, rows, at_once=False):
         if self.broken:
             raise OSError("online store is down")
         for customer_id, seq, _known_at, state, items in rows:
             self.rows[customer_id] = (seq, profiles.unpack(state, items))
 
-    def write_stock(self, rows):
+    def write_stock(self, rows, at_once=False):
         for product_id, location_id, quantity, _at in rows:
             self.stock[product_id, location_id] = quantity
 

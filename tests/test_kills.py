@@ -19,10 +19,11 @@ CUSTOMERS = 20
 
 
 class Writer:
-    """Sends orders in batches until it is stopped, and remembers which messages were acknowledged."""
+    """Sends orders in batches, or page views one by one, until it is stopped; remembers what was acknowledged."""
 
-    def __init__(self, server: Server, name: str, acknowledged: set[str]):
+    def __init__(self, server: Server, name: str, acknowledged: set[str], at_once: int):
         self._url, self._name, self._acknowledged = server.url, name, acknowledged
+        self._at_once = at_once
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -35,17 +36,21 @@ class Writer:
         number = 0
         with httpx.Client(base_url=self._url, timeout=5) as client:
             while not self._stopped.is_set():
-                batch = [self._order(number + offset) for offset in range(10)]
+                batch = [self._message(number + offset) for offset in range(self._at_once)]
+                path, body = ("/v1/track", batch[0]) if self._at_once == 1 else ("/v1/batch", {"batch": batch})
                 try:
-                    answer = client.post("/v1/batch", json={"batch": batch})
+                    answer = client.post(path, json=body)
                 except httpx.HTTPError:
                     continue  # killed: the same batch again, to whoever answers
                 if answer.status_code == 200:
                     self._acknowledged |= {message["messageId"] for message in batch}
-                    number += 10
+                    number += self._at_once
 
-    def _order(self, number: int) -> dict:
+    def _message(self, number: int) -> dict:
         message_id = f"{self._name}-{number}"
+        if self._at_once == 1:
+            seen = {"event": "Product Viewed", "properties": {"product_id": f"p{number % 7}"}}
+            return {"type": "track", "userId": f"c{number % CUSTOMERS}", "messageId": message_id, **seen}
         products = [{"product_id": f"p{number % 7}", "quantity": 1, "price": 2.5}]
         return {
             "type": "track",
@@ -62,7 +67,8 @@ def kill_under_load(home: Path, times: int) -> None:
     build.build(workspace)
     for number in range(times):
         with serving(home, workers=2) as server:
-            writers = [Writer(server, f"w{number}-{each}", acknowledged) for each in range(2)]
+            sizes = enumerate((10, 10, 1, 1))
+            writers = [Writer(server, f"w{number}-{each}", acknowledged, size) for each, size in sizes]
             time.sleep(1.0 + 0.1 * (number % 5))
             server.kill()
             for writer in writers:

@@ -37,7 +37,9 @@ def ready() -> list[bool]:
 @pytest.fixture
 def app(ready: list[bool]) -> Starlette:
     Counting.passed = 0
-    straight = Middleware(Straight, path="/decide", answer=ours, ready=lambda: ready[0])
+    straight = Middleware(
+        Straight, answers={"/decide": ours, "/v1/track": ours}, json=("/decide",), ready=lambda: ready[0]
+    )
     return Starlette(middleware=[Middleware(Counting), straight])
 
 
@@ -64,6 +66,11 @@ def test_all_else_passes_what_stands_before(app: Starlette) -> None:
     assert status(app) == 200
     others = [status(app, "/other"), status(app, method="GET"), status(app, kind=b"text/plain")]
     assert (others, Counting.passed) == ([404] * 3, 4)
+
+
+def test_json_is_demanded_only_where_it_is_needed(app: Starlette) -> None:
+    assert [status(app, "/v1/track", kind=b"text/plain") for _ in range(3)] == [200] * 3
+    assert Counting.passed == 1
 
 
 def test_while_nobody_is_there_to_answer_it_goes_on_as_all_else(app: Starlette, ready: list[bool]) -> None:
