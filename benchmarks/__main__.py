@@ -1,7 +1,7 @@
 """`python -m benchmarks [--quick] [SUBJECT …]`: every subject's table. Needs `make demo` before.
 
-Nothing is changed in the workspace: the service decides over a copy of it. Figures are medians of rounds in which all
-that is compared takes turns, so that the machine's other work is on all sides; noise is the spread of the rounds.
+Nothing is changed in the workspace: the service decides over a copy of it. What is compared takes turns, so that the
+machine's other work is on all sides; where there are rounds, figures are their medians, and noise is their spread.
 """
 
 from __future__ import annotations

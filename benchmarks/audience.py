@@ -33,7 +33,7 @@ from serving.scoring import Model, model_folder, read_pointer
 
 CANDIDATES, TIMES = 20, 3.0
 SIZES, QUICK_SIZES = (250, 1_000, 2_467), (100, 400)
-ROUNDS = 3
+ROUNDS = 1
 ALONE = "LightGBM's predict"
 FLAT = 0.1
 """Memory that grows with a smaller exponent than this counts as flat."""
@@ -46,7 +46,7 @@ def main(workspace: Workspace, console: Console, quick: bool) -> list[Verdict]:
         stand.put(copy, stand.offers_of(workspace), CANDIDATES)
         sizes.run(copy, __name__, "agreed", many[-1])
         ways = {name: lambda size, name=name: sizes.run(copy, __name__, name, size) for name in (ALONE, "ours")}
-        found = sizes.in_turns(ways, many, 1 if quick else ROUNDS)
+        found = sizes.in_turns(ways, many, ROUNDS)
     title = f"decisions for an audience, {CANDIDATES} candidates, one process"
     console.print(sizes.table(title, "customers", found, ALONE))
     ours, alone = found["ours"], found[ALONE]

@@ -24,7 +24,7 @@ from serving.replay import replay
 
 CANDIDATES, PER_CORE = 20, 5_000.0
 SIZES, QUICK_SIZES = (500, 1_500, 4_500), (250, 1_000)
-ROUNDS = 3
+ROUNDS = 1
 LIVE = "asking /decide again"
 
 
@@ -42,7 +42,7 @@ def main(workspace: Workspace, console: Console, quick: bool) -> list[Verdict]:
                 LIVE: lambda size: _asked(server, asks, size),
                 "replay": lambda size: sizes.run(copy, __name__, "replay", size),
             }
-            found = sizes.in_turns(ways, many, 1 if quick else ROUNDS)
+            found = sizes.in_turns(ways, many, ROUNDS)
     console.print(sizes.table(f"the log decided again, {CANDIDATES} candidates, one process", "decisions", found, LIVE))
     last = found["replay"][-1]
     return [Verdict("replay, decisions a second a core", PER_CORE, last.rows / last.cpu, True)]

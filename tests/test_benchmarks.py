@@ -122,19 +122,20 @@ def shown(table: Table) -> str:
 
 def test_every_target_of_a_decision_has_its_verdict() -> None:
     def figures(seconds: float, rate: float) -> decisions.Figures:
-        return decisions.Figures([[seconds] * 3], [rate], [seconds])
+        return decisions.Figures([[seconds] * 3], [rate], [seconds], [181.6])
 
     found = {
         count: {
             "empty": figures(0.001, 1_000.0),
             "ours": figures(0.0015, 600.0),
             "naive": figures(0.03, 20.0),
-            "ours, while events are written": figures(0.003, 300.0),
+            decisions.BUSY: figures(0.003, 300.0),
         }
         for count in (20, 100, 300)
     }
     measured = {each.what: (round(each.measured, 2), each.met) for each in decisions._verdicts(found)}
     assert list(measured.values()) == [(1.5, True), (0.6, True), (20.0, True), (30.0, True), (2.0, False), (1.5, True)]
+    assert "p50 with 182 of 200 events a second against quiet" in measured
 
 
 def test_the_machines_noise_is_at_least_none() -> None:
