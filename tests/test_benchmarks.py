@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import math
 import os
@@ -38,6 +39,7 @@ from benchmarks.verdicts import Verdict
 from features import build, database
 from features.workspace import PROJECT, Workspace, open_workspace
 from serving.engine import Engine
+from serving.schemas import DecideRequest
 from training.datasets import Dataset
 from training.tasks import PROPENSITY
 
@@ -148,6 +150,24 @@ def test_memory_is_that_of_this_process() -> None:
     assert 50.0 < pss <= rss
     assert sizes.peak_mb() >= 0.9 * rss
     assert list(start.workers_of(os.getpid())) == [os.getpid()]
+
+
+def test_a_decision_and_an_event_leave_nothing_for_the_search_for_cycles(copy: Workspace) -> None:
+    engine, now = Engine.open(copy), time.time()
+
+    def at_work() -> None:
+        engine.decide(DecideRequest(customer_id="c1", channel="web", placement="home"), now)
+        engine.ingest([_stock(SHOP[0])], now, None)
+
+    at_work()
+    gc.collect()
+    gc.disable()
+    try:
+        at_work()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+        engine.close()
 
 
 def test_a_worker_loads_nothing_that_it_does_not_need(copy: Workspace) -> None:
