@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from features.decay import AT, count, keep_latest, worth
+from features.profile_value import Profile
 from features.vocabulary import DAY_S, Event
-
-if TYPE_CHECKING:
-    from features.profiles import Profile
 
 HALF_LIFE_DAYS = 30
 MOST_PRODUCTS = 50

@@ -10,14 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from features.commerce import moment_of
 from features.corrections import VOID
+from features.profile_value import Profile
 from features.vocabulary import CHANNELS, DAY_S, KEEP_DAYS, Event
-
-if TYPE_CHECKING:
-    from features.profiles import Profile
 
 MOST_KEPT = 20
 LONGEST_REASON = 200

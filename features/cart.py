@@ -12,13 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from features.corrections import LEFT_CART, VOID
+from features.profile_value import Profile
 from features.vocabulary import KEEP_DAYS, Event
-
-if TYPE_CHECKING:
-    from features.profiles import Profile
 
 MOST_LINES = 1_000
 KEEP_S = KEEP_DAYS * 86_400.0

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from features.profile_value import Profile
 from features.vocabulary import Event
-
-if TYPE_CHECKING:
-    from features.profiles import Profile
 
 ALL = "*"
 """The channel of a word about all channels."""

@@ -10,14 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from features.corrections import VOID
 from features.decay import AT, count, keep_latest, worth
+from features.profile_value import Profile
 from features.vocabulary import DAY_S, ONLINE, Event
-
-if TYPE_CHECKING:
-    from features.profiles import Profile
 
 HALF_LIFE_DAYS = 90
 MOST_SHOPS = 10

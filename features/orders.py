@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from features.columns import columns_of
 from features.corrections import CORRECTED, VOID
 from features.entries import LAST_ID
+from features.profile_value import Profile
 from features.vocabulary import Event
-
-if TYPE_CHECKING:
-    from features.profiles import Profile
 
 MOST = 5
 CANCELLED = "cancelled"

@@ -21,13 +21,11 @@ from __future__ import annotations
 import math
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from features import browsing, care, cart, columns, habits, orders, steps
-from features.columns import Items
 from features.corrections import corrects, settled
 from features.decay import half as _half
 from features.entries import (
@@ -42,6 +40,7 @@ from features.entries import (
     RETURNED,
     TRIPS,
 )
+from features.profile_value import Profile
 from features.steps import HALF_LIVES_DAYS, SUMS
 from features.vocabulary import DAY_S, Event
 
@@ -73,19 +72,6 @@ __all__ = [
     "packed_state",
     "unpack",
 ]
-
-
-@dataclass(slots=True)
-class Profile:
-    """One customer at one moment. `state` is plain JSON, `items` are entries by key; never share them when folding."""
-
-    state: dict[str, Any] = field(default_factory=dict)
-    items: Items | dict[str, list[Any]] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple[float, str]:
-        """The key of the newest event folded in."""
-        return (self.state["at"], self.state["id"]) if self.state else (0.0, "")
 
 
 def empty() -> Profile:

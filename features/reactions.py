@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from features.profile_value import Profile
 from features.vocabulary import DAY_S, KEEP_DAYS, Event
-
-if TYPE_CHECKING:
-    from features.profiles import Profile
 
 KEEP_S = KEEP_DAYS * DAY_S
 DISMISSED, ACCEPTED, TERMS = "dismissed", "accepted", "terms"

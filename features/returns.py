@@ -8,13 +8,11 @@ out: a return is forgotten only after 730 days, when the next one begins.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from features.corrections import CORRECTED
+from features.profile_value import Profile
 from features.vocabulary import DAY_S, KEEP_DAYS, Event
-
-if TYPE_CHECKING:
-    from features.profiles import Profile
 
 
 @dataclass(frozen=True, slots=True)
