@@ -138,7 +138,7 @@ def check_rulebook(file: Annotated[Path | None, typer.Argument(help="by default 
         refuse(f"rulebook: `{path}` does not exist; expected a YAML file")
     try:
         loaded = rulebook.load(path)
-        found = findings(loaded, load_catalog(open_workspace()), time.time())
+        found = findings(loaded, load_catalog(open_workspace()), time.time(), path.name)
     except FileProblem as problem:
         print(problem, file=sys.stderr)
         raise typer.Exit(1) from None

@@ -29,15 +29,15 @@ def carried_by(record: Mapping[str, Any], since: float) -> Carried:
 
 def since(facts: Facts, answer: Mapping[str, Any]) -> float:
     """When the offers of an answer were first decided: with those that it goes on with, if it shows any of them."""
-    carried = facts.carried
+    carried = facts.carried if answer["continued_from"] else None
     if carried is None or not any(carried.promised(offer["offer_id"]) for offer in answer["offers"]):
         return facts.now
     return carried.since
 
 
-def carried_first(carried: Carried | None, offer: Offer, products: Iterable[str]) -> Iterable[str]:
+def carried_first(carried: Iterable[Promised], offer: Offer, products: Iterable[str]) -> Iterable[str]:
     """`products` of the offer, before them the one that it was shown with, if it is one of them still."""
-    promised = carried.promised(offer.offer_id) if carried else None
+    promised = next((each for each in carried if each.offer_id == offer.offer_id), None)
     if promised is None or promised.product_id is None:
         return products
     listed = list(products)

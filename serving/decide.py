@@ -65,6 +65,8 @@ class Decision:
     ranking: Ranking
     churn: float | None
     """The customer's churn risk; None, too, where no offer that is open is weighed by it."""
+    goes_on_with: str | None
+    """The id of the decision whose offers come first here; None, too, for who may not be scored."""
     fallback: str | None
 
 
@@ -73,7 +75,8 @@ def decide(facts: Facts, policy: Policy) -> Decision:
     personal, profiled = allowed(facts, policy.book, "personalisation"), _profiled(facts, policy.book)
     affinity = Affinity(facts.profile if personal else None, index_of(policy.catalog), facts.now)
     features = derive(facts.profile, facts.now)
-    case = Case(facts, policy.book, policy.catalog, affinity, features, personal)
+    carried = facts.carried.offers if facts.carried and profiled else ()
+    case = Case(facts, policy.book, policy.catalog, affinity, features, personal, carried)
     screened = tuple(screen(case, policy.catalog.candidates(facts.channel, facts.placement)))
     open_ = [s for s in screened if not s.reasons]
     offers = [s.offer for s in open_]
@@ -83,9 +86,9 @@ def decide(facts: Facts, policy: Policy) -> Decision:
     churn = policy.models.churn_risk(features) if weighed else None
     told = zip(open_, chances, risks, strict=True)
     scored = [_scored(case, s, chance, risk, churn) for s, chance, risk in told]
-    carried = facts.carried.offers if facts.carried else ()
     ranking = ranked(scored, policy.book.arbitration, facts.placement, facts.limit, facts.seed, carried)
-    return Decision(facts, policy, screened, ranking, churn, _fallback(facts, policy, ranking, profiled))
+    goes_on_with = facts.carried.decision_id if facts.carried and profiled else None
+    return Decision(facts, policy, screened, ranking, churn, goes_on_with, _fallback(facts, policy, ranking, profiled))
 
 
 def churn_of(decision: Decision) -> float | None:
@@ -150,7 +153,7 @@ def shown(decision: Decision, decision_id: str | None = None) -> dict[str, Any]:
         "decided_at": moment(facts.now),
         "arm": "nba",
         "fallback": decision.fallback,
-        "continued_from": facts.carried.decision_id if facts.carried else None,
+        "continued_from": decision.goes_on_with,
         "offers": [
             _shown(position, r.scored, r.selection_probability, decision, tier)
             for position, r in enumerate(decision.ranking.shown, 1)

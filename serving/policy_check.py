@@ -42,9 +42,9 @@ class Finding:
     note: bool = False
 
 
-def findings(book: Rulebook, catalog: Catalog, now: float) -> list[Finding]:
-    """Everything that is wrong or odd, by file and line."""
-    rules, offers = _Rules(book), _Offers(catalog)
+def findings(book: Rulebook, catalog: Catalog, now: float, file: str = "rulebook.yaml") -> list[Finding]:
+    """Everything that is wrong or odd, by file and line; `file` is the rulebook's."""
+    rules, offers = _Rules(book, file), _Offers(catalog)
     never = {offer.offer_id: why for offer in catalog.offers.values() if (why := _never(offer, catalog))}
     poor = {offer.offer_id: why for offer in catalog.offers.values() if (why := _loses(offer, book, catalog))}
     found = [
@@ -73,8 +73,8 @@ def _signals(book: Rulebook, rules: _Rules) -> Iterator[Finding]:
 class _Rules:
     """The rulebook's file, to say where something stands in it."""
 
-    def __init__(self, book: Rulebook):
-        self._document = checked_yaml.parse("rulebook.yaml", book.content or b"{}")
+    def __init__(self, book: Rulebook, file: str):
+        self._document = checked_yaml.parse(file, book.content or b"{}")
 
     def problem(self, where: tuple[str, ...], text: str) -> Problem:
         return self._document.problem(where, text)

@@ -100,7 +100,7 @@ class _Shared:
         self._of_offer = [(rule, rule.about(case)) for rule in self._table.asked(case, OFFER)]
         self.suspects = _union(about for _, about in self._of_offer)
         """The ids of the offers that their own rules may say anything of; None: any."""
-        self.products_of = case.affinity.best_products if case.facts.carried is None else case.products_by_affinity
+        self.products_of = case.products_by_affinity if case.carried else case.affinity.best_products
         self._of_moment = _functions(self._table.asked(case, MOMENT))
         self._terms = self._table.asked(case, TERMS)
         self.by_sort: dict[tuple[str, bool, bool, bool], _Said] = {}

@@ -55,7 +55,7 @@ class Decision:
     def _in_order(self, offer_id: str) -> list[str]:
         """The offer's products by affinity; before them the one that another channel has shown."""
         best = self.affinity.best_products(self.known.products[offer_id])
-        carried = self.facts.carried.offers if self.facts.carried else ()
+        carried = self.facts.carried.offers if self.facts.carried and self.profiled else ()
         first = [each.product_id for each in carried if each.offer_id == offer_id and each.product_id in best][:1]
         return [*first, *(each for each in best if each not in first)]
 
@@ -195,7 +195,7 @@ class Decision:
             "decided_at": moment(facts.now),
             "arm": "nba",
             "fallback": self._fallback(),
-            "continued_from": facts.carried.decision_id if facts.carried else None,
+            "continued_from": facts.carried.decision_id if facts.carried and self.profiled else None,
             "offers": [self._offered(rank, each, chance) for rank, (each, chance) in enumerate(self.shown, 1)],
             "signals": self._signals(),
             "versions": self.known.versions,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reference import World
+from reference import World, allowed
 
 from features.vocabulary import Offer
 
@@ -69,7 +69,8 @@ def _category(world: World, each: Open) -> str | None:
 
 def _drawn(world: World, left: Sequence[Open], rank: int) -> tuple[Open, float]:
     """One that another channel has shown; else the best, or now and then any of the others."""
-    for carried in world.facts.carried.offers if world.facts.carried else ():
+    scored = allowed(world, "personalisation") and allowed(world, "profiling")
+    for carried in world.facts.carried.offers if world.facts.carried and scored else ():
         for each in left:
             if (each.offer.offer_id, each.product_id) == (carried.offer_id, carried.product_id):
                 return each, 1.0

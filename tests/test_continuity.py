@@ -202,6 +202,22 @@ def test_decisions_that_go_on_replay_to_the_same_bytes(engine, customer) -> None
     assert len([each for each in replay(engine.workspace) if each.problem]) <= made_up
 
 
+@pytest.mark.parametrize(("purpose", "best"), [("profiling", ["a"]), ("personalisation", [])])
+def test_who_refuses_to_be_scored_is_not_shown_first_what_scores_have_chosen(engine, customer, purpose, best) -> None:
+    """All that these offers are is personal: who refuses that is shown none."""
+    record = engine.log.find(decided(engine, customer)["decision_id"])
+    with engine.log.slot(NOW, None) as slot:
+        slot.write({**record, "decision_id": slot.decision_id, "promised": [["b", None, 0.0, 4_070_908_800.0]]})
+    going_on = ask(customer, "app", limit=3, continue_from=slot.decision_id)
+    before = engine.decision(going_on, NOW)
+    assert (offers(before)[0], before["continued_from"]) == ("b", slot.decision_id)
+    no = {"type": "track", "userId": customer, "messageId": f"no-{customer}", "event": "Consent Updated"}
+    assert engine.ingest([{**no, "properties": {"purpose": purpose, "granted": False}}], NOW, None)[0].stored
+    after = engine.decision(going_on, NOW)
+    assert (offers(after)[:1], after["continued_from"]) == (best, None)
+    assert engine.decision(ask(customer, "web", limit=3), NOW + 1)["continued_from"] is None
+
+
 # ------------------------------------------------------------------------------- between the workers
 
 

@@ -33,6 +33,13 @@ def test_a_week_of_rest_days_is_refused(workspace: Workspace) -> None:
     assert text.startswith("rulebook.yaml:2: `rest_days` holds all seven days: nobody could ever be contacted")
 
 
+def test_a_rulebook_of_another_name_is_called_by_it(workspace: Workspace) -> None:
+    path = workspace.home / "trial.yaml"
+    path.write_text(f"quiet_hours:\n  rest_days: [{', '.join(rulebook.WEEKDAYS)}]")
+    (came,) = findings(rulebook.load(path), load_catalog(workspace), NOW, path.name)
+    assert str(came.problem).startswith("trial.yaml:2: ")
+
+
 @pytest.mark.parametrize(
     ("start", "end", "wrong"), [("8:30", "8:00", True), ("9:00", "8:00", False), ("8:00", "8:00", False)]
 )

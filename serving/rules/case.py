@@ -20,7 +20,7 @@ from features.reactions import Terms
 from features.returns import OpenReturn, under_way
 from features.vocabulary import DAY_S, OUTBOUND, Location, Offer, Product
 from serving.continuity import carried_first
-from serving.facts import Facts, later, moment
+from serving.facts import Facts, Promised, later, moment
 from serving.rulebook import Rulebook
 
 
@@ -61,7 +61,8 @@ class Case:
     """The facts of this decision, the rulebook's numbers and the catalog.
 
     `affinity` (the customer against the catalog) and `features` are worked out once for screen and scores.
-    `personal`: whether the profile may be used to choose, not only to hold back.
+    `personal`: whether the profile may be used to choose, not only to hold back. `carried`: the offers of another
+    channel that come first, with the products that they were shown with.
     """
 
     facts: Facts
@@ -70,6 +71,7 @@ class Case:
     affinity: Affinity
     features: Mapping[str, float]
     personal: bool = True
+    carried: Sequence[Promised] = ()
 
     @property
     def outbound(self) -> bool:
@@ -89,8 +91,7 @@ class Case:
 
     def products_by_affinity(self, offer: Offer) -> Iterable[str]:
         """The offer's products, best first; before them the one that another channel has shown it with."""
-        best, carried = self.affinity.best_products(offer), self.facts.carried
-        return best if carried is None else carried_first(carried, offer, best)
+        return carried_first(self.carried, offer, self.affinity.best_products(offer))
 
     # ------------------------------------------------------------------------------ of the customer, once
 
