@@ -109,8 +109,9 @@ def _text(value: Any) -> str | None:
 
 
 def delete(connection: sqlite3.Connection, tables: Sequence[str], keys: Sequence[tuple[bytes]]) -> int:
-    """Take the rows of these keys out of the tables; how many values that were."""
+    """Take the rows of these keys out of the tables; how many values that were. For none it waits for its turn, too."""
     with connection:
+        connection.execute("BEGIN IMMEDIATE")
         return sum(
             connection.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', keys).rowcount for table in tables
         )

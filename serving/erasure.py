@@ -88,6 +88,7 @@ class Eraser:
 
     def _everywhere_else(self, erasing: Erasing) -> None:
         engine, decisions = database.connect(self.workspace), self.workspace.decisions
+        self.store.forget([])  # whoever writes there for long is waited for here: behind the closed door nobody decides
         with door.closed(decisions):
             with database.transaction(engine) as connection:
                 erasing.counts.update(erasure.drop_granted(connection, erasing))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +113,22 @@ def test_what_is_erased_is_in_no_file_any_more(engine: Engine) -> None:
     assert {word: files_with(home, word) for word in MARKS} == {word: [] for word in MARKS}
     assert stock(engine) == shelves
     assert receipt["counts"]["decisions"] == 3
+
+
+def test_while_another_process_writes_online_an_erasure_waits_and_decisions_go_on(engine: Engine) -> None:
+    engine.ingest(her_story(), time.time(), None)
+    with closing(sqlite3.connect(engine.workspace.home / "online.db")) as another:
+        another.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(2) as threads:
+            erased_by_then = threads.submit(Eraser(engine.workspace, engine.store).erase, HER, time.time())
+            time.sleep(0.3)
+            decided = threads.submit(engine.decision, Question("other-1", "web", "home"), time.time())
+            assert decided.result(timeout=5)["customer_id"] == "other-1"
+            assert not erased_by_then.done()
+            another.rollback()
+            receipt = erased_by_then.result(timeout=30)
+    assert receipt is not None
+    assert receipt["erased"] == "now"
 
 
 def test_packed_days_are_exported_and_erased_too(engine: Engine) -> None:
