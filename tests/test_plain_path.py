@@ -177,6 +177,7 @@ def offers(products: Sequence[str], category: str, now: float, part: int) -> str
         },
         {"kind": "replenishment", "product_ids": products[4:16], "value": {"margin": 2}},
         {"kind": "service_recovery", "value": {"margin": 0.1}, "fallback": True},
+        {"kind": "service_recovery", "value": {"margin": 0.01}, "channels": ["email", "call_centre"]},
         {"kind": "reserve_in_store", "product_ids": [a], "value": {"margin": 0.2}, "fallback": ["home"]},
         {
             "kind": "promotion",
