@@ -8,10 +8,10 @@ survive a power cut too on SQLite, set `ONESTORY_SQLITE_SYNCHRONOUS=FULL` (3 ms 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,8 +21,11 @@ from features.workspace import Workspace
 BUSY_MS = 30_000
 """How long a connection waits for SQLite's write lock."""
 TRUNCATE_TRIES = 5
+AT_MOST = 500
+"""Values that one statement lists."""
 metadata = sa.MetaData()
 _WRITERS = 4_201_077  # any number that is ours alone
+T = TypeVar("T")
 _Serial = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 events = sa.Table(
@@ -247,6 +250,11 @@ def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgr
 def insert_of(dialect: str, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """The same for a statement made once: SQLAlchemy takes longer to put one together than SQLite to run it."""
     return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The values, as many at a time as one statement takes."""
+    return (values[start : start + AT_MOST] for start in range(0, len(values), AT_MOST))
 
 
 def by_name(*columns: str) -> dict[str, sa.BindParameter[Any]]:

@@ -22,9 +22,6 @@ from sqlalchemy.dialects import sqlite
 from features import database
 from features.checkpoints import Checkpoints
 
-AT_ONCE = 500
-"""Ids to a statement, where one statement takes many."""
-
 
 def each(connection: sa.Connection, statement: sa.Executable, values: Sequence[Mapping[str, Any]]) -> list[Any]:
     """Run a statement that is made once for each of these values by name; the rows that it returns of all."""
@@ -40,9 +37,7 @@ def of_ids(connection: sa.Connection, statement: sa.Executable, ids: Iterable[st
     """The rows of a statement about many `ids`, its expanding parameter: all in one, on SQLite one after the other."""
     if connection.dialect.name == "sqlite":
         return each(connection, statement, [{"ids": id_} for id_ in ids])
-    listed = list(ids)
-    chunks = (listed[start : start + AT_ONCE] for start in range(0, len(listed), AT_ONCE))
-    return [row for chunk in chunks for row in connection.execute(statement, {"ids": chunk})]
+    return [row for chunk in database.chunks(list(ids)) for row in connection.execute(statement, {"ids": chunk})]
 
 
 def again_and_again(connection: sa.Connection, statement: sa.Executable | str) -> Callable[..., Any]:

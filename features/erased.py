@@ -15,7 +15,6 @@ import sqlalchemy as sa
 
 from features import database, driver
 
-AT_ONCE = 500
 _ANY = sa.select(database.erased_messages.c.mark).limit(1)
 
 
@@ -39,7 +38,6 @@ def messages(connection: sa.Connection, message_ids: Iterable[Any]) -> set[str]:
         return set()
     marks = {mark(connection, "message", each): each for each in message_ids if isinstance(each, str)}
     found: set[str] = set()
-    for start in range(0, len(marks), AT_ONCE):
-        chunk = list(marks)[start : start + AT_ONCE]
+    for chunk in database.chunks(list(marks)):
         found |= {marks[each] for each in connection.scalars(sa.select(table.c.mark).where(table.c.mark.in_(chunk)))}
     return found

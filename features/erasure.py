@@ -22,7 +22,6 @@ import sqlalchemy as sa
 from features import database, erased, identity, profiles
 from features.events import EventLog, event_of
 from features.links import UNLINK, node_of
-from features.ownership import chunks
 from features.signals import ABOUT_STOCK
 from features.vocabulary import ANONYMOUS, Event
 
@@ -102,7 +101,7 @@ def _begun(connection: sa.Connection, customer_id: str) -> Erasing | None:
 def _rows(connection: sa.Connection, tables: Sequence[sa.Table], ids: Sequence[str]) -> Counter[str]:
     counts = Counter[str]()
     for table in tables:
-        for chunk in chunks(ids):
+        for chunk in database.chunks(ids):
             gone = connection.execute(sa.delete(table).where(table.c.customer_id.in_(chunk)))
             counts[str(table.name)] += gone.rowcount
     return counts
@@ -114,7 +113,7 @@ def _events(connection: sa.Connection, ids: Sequence[str]) -> Counter[str]:
     columns = (table.c.seq, table.c.message_id, table.c.name, table.c.body)
     rows = [
         row
-        for chunk in chunks(ids)
+        for chunk in database.chunks(ids)
         for row in connection.execute(sa.select(*columns).where(table.c.customer_id.in_(chunk)))
     ]
     for row in rows:
@@ -125,7 +124,7 @@ def _events(connection: sa.Connection, ids: Sequence[str]) -> Counter[str]:
             connection.execute(sa.update(table).where(table.c.seq == row.seq).values(**nobody))
         counts["stock_messages" if row.name in ABOUT_STOCK else "events"] += 1
         counts["responses"] += row.name == "Offer Responded"
-    for chunk in chunks([row.message_id for row in rows if row.name not in ABOUT_STOCK]):
+    for chunk in database.chunks([row.message_id for row in rows if row.name not in ABOUT_STOCK]):
         marks = [{"mark": erased.mark(connection, "message", each)} for each in chunk]
         connection.execute(database.insert(connection, database.erased_messages).on_conflict_do_nothing(), marks)
         connection.execute(sa.delete(table).where(table.c.message_id.in_(chunk)))
@@ -138,12 +137,12 @@ def _links(connection: sa.Connection, name: str, ids: Sequence[str], now: float)
     table, log = database.links.c, database.events.c
     count = sum(
         connection.scalar(sa.select(sa.func.count()).where(table.one.in_(chunk) | table.other.in_(chunk))) or 0
-        for chunk in chunks(nodes)
+        for chunk in database.chunks(nodes)
     )
     _untold(connection, set(nodes))
     changed = identity.forget(connection, name).customers
     devices = [node.removeprefix(ANONYMOUS) for node in nodes if node.startswith(ANONYMOUS)]
-    for chunk in chunks(devices):
+    for chunk in database.chunks(devices):
         rows = connection.execute(sa.select(database.events).where(log.anonymous_id.in_(chunk))).all()
         changed |= identity.learn(connection, [(event_of(row), row.seq) for row in rows]).customers
     _fold_anew(connection, changed - set(ids), now)

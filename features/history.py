@@ -21,7 +21,7 @@ from features import database, profiles
 from features.events import event_of
 from features.identity import links_around
 from features.links import USER, node_of, owned_by, whose
-from features.ownership import chunks, link_of, owners_of
+from features.ownership import link_of, owners_of
 from features.partition import Graph, Partition, timeline
 from features.profiles import Profile
 from features.vocabulary import ANONYMOUS, ONLINE, Event
@@ -108,7 +108,7 @@ class History:
         found: dict[str, list[Span]] = {customer_id: [] for customer_id in customer_ids}
         ids = sorted(self._ids_ever(customer_ids))
         now = owners_of(self.connection, [node_of(each) for each in customer_ids] + ids)
-        for chunk in chunks(sorted({*now.values(), *customer_ids})):
+        for chunk in database.chunks(sorted({*now.values(), *customer_ids})):
             for row in self.connection.execute(sa.select(table).where(table.c.customer_id.in_(chunk))):
                 event, known = event_of(row), (micros(row.known_at), row.seq)
                 owners = self._owners.get(whose(row.user_id, row.anonymous_id) or "", [(_ALWAYS, row.customer_id)])
@@ -138,7 +138,7 @@ class History:
         """Those of `nodes` that any link is about."""
         table = database.links.c
         found: set[str] = set()
-        for chunk in chunks(nodes):
+        for chunk in database.chunks(nodes):
             for column in (table.one, table.other):
                 found |= set(self.connection.scalars(sa.select(column).where(column.in_(chunk)).distinct()))
         return found

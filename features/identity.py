@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from features import database
 from features.learning import Learnt, learn, reached, settle
 from features.links import DEVICE, KEYS, LOGIN_SEEN, UNLINK, USER, Link, node_of, owned_by
-from features.ownership import OWNED_BY, Resolver, chunks, customer_of, links_at, owners_of, touch
+from features.ownership import OWNED_BY, Resolver, customer_of, links_at, owners_of, touch
 from features.partition import Graph, Partition, timeline
 from features.vocabulary import ANONYMOUS, EventProblem
 
@@ -114,7 +114,7 @@ def _ids(connection: sa.Connection, customer_id: str, nodes: list[str]) -> list[
 def ids_of_many(connection: sa.Connection, customer_ids: Collection[str]) -> dict[str, list[str]]:
     """Per customer every login and anonymous id that means this customer, the one asked for first."""
     found = {customer_id: [customer_id] for customer_id in customer_ids}
-    for chunk in chunks(list(found)):
+    for chunk in database.chunks(list(found)):
         for row in connection.execute(OWNED_BY, {"ids": chunk}):
             found[row.customer_id].append(owned_by(row.id))
     return found

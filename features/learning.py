@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from features import database, driver
 from features.events import event_of
 from features.links import ALIAS, LOGIN, LOGIN_SEEN, USER, Link, Pair, links_of, owned_by
-from features.ownership import ALIASED, chunks, events_of, give, link_of, links_at, owners_of, touch
+from features.ownership import ALIASED, events_of, give, link_of, links_at, owners_of, touch
 from features.partition import Graph, closure, moved
 from features.vocabulary import ANONYMOUS, Event
 
@@ -121,7 +121,7 @@ def _insert(connection: sa.Connection, links: Collection[Link]) -> None:
 
 def _kept(connection: sa.Connection, ones: Collection[str]) -> dict[tuple[str, ...], list[Link]]:
     kept: dict[tuple[str, ...], list[Link]] = {}
-    for chunk in chunks(sorted(ones)):
+    for chunk in database.chunks(sorted(ones)):
         for row in connection.execute(sa.select(_table).where(_table.c.one.in_(chunk))):
             link = link_of(row)
             kept.setdefault(_same(link.pair), []).append(link)

@@ -13,9 +13,6 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from features import database, driver
-from features.ownership import chunks
-
-AT_ONCE = 500
 
 
 class OnlineStore(Protocol):
@@ -46,10 +43,10 @@ class Levelling:
             ).all()
             behind = sa.select(shelf.c.product_id, shelf.c.location_id).where(shelf.c.online_seq < shelf.c.seq)
             shelves = [(row.product_id, row.location_id) for row in connection.execute(behind)]
-        for some in chunks(customers):
+        for some in database.chunks(customers):
             self.bring(some, [])
-        for start in range(0, len(shelves), AT_ONCE):
-            self.bring([], shelves[start : start + AT_ONCE])
+        for shelf_ids in database.chunks(shelves):
+            self.bring([], shelf_ids)
         return len(customers) + len(shelves)
 
     def bring(

@@ -7,14 +7,13 @@ What the links mean is said by `partition`; that both agree is the business of `
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 
 from features import database, driver
 from features.links import ALIAS, DEVICE, KEYS, USER, Link, Pair, node_of, owned_by, whose
 
-AT_ONCE = 500
 MOST_READ = 1_000
 """So many links of one e-mail, phone, card or device are read at most; by then it is known to join nobody."""
 
@@ -100,7 +99,3 @@ def touch(connection: sa.Connection, customers: Iterable[str]) -> None:
     rows = [{"customer_id": customer_id} for customer_id in sorted(customers)]
     if rows:
         connection.execute(sa.insert(database.touched), rows)
-
-
-def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (values[start : start + AT_ONCE] for start in range(0, len(values), AT_ONCE))

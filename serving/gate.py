@@ -38,6 +38,8 @@ PREFLIGHT: tuple[Header, ...] = (
     (b"access-control-allow-headers", b"authorization, content-type, content-encoding, x-retry-count, anonymousid"),
     (b"access-control-max-age", b"600"),
 )
+LONGEST_PATH = 200
+"""Characters of a path that an error repeats: the ids of our own calls whole."""
 TOO_LONG = "the answer took too long; try again in a second"
 _PROBLEM = MEDIA_TYPE.encode()
 _TOLD = (_PROBLEM, b"text/html")
@@ -123,7 +125,7 @@ def _is_told(message: Message) -> bool:
 
 def _told(status: int, scope: Scope, headers: Iterable[Header] = ()) -> Problem:
     """What a status means here."""
-    path = shown(scope["path"])
+    path = shown(scope["path"], LONGEST_PATH)
     if status == 405:
         allowed = next((value.decode() for name, value in headers if name.lower() == b"allow"), "another method")
         return Problem(405, None, f"{path} does not answer {shown(scope['method'])}; expected {allowed}")

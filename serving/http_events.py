@@ -33,8 +33,8 @@ LARGEST_BATCH = 512 * wire.KB
 LARGEST_MESSAGE = 32 * wire.KB
 SMALL_MESSAGE = 4 * wire.KB
 """Up to so many bytes a message may be taken in at once."""
-AT_ONCE = 2
-"""Threads that take messages in, per worker: while one waits for the database the other parses."""
+THREADS = 2
+"""That take messages in, per worker: while one waits for the database the other parses."""
 MOST_WAITING = 3_000
 """Messages that may wait for those threads, per worker."""
 MOST_TURNS = 16
@@ -162,7 +162,7 @@ class EventDesk:
     async def _on_thread(self, weight: int, call: Callable[..., Any], *arguments: Any) -> Any:
         """What the call gives, which may wait, beside the event loop."""
         if self._limiter is None:  # needs the running event loop
-            self._limiter = anyio.CapacityLimiter(AT_ONCE)
+            self._limiter = anyio.CapacityLimiter(THREADS)
         self._waiting += weight
         try:
             return await anyio.to_thread.run_sync(call, *arguments, limiter=self._limiter)

@@ -114,8 +114,8 @@ def problem_of(error: Exception, doing: str) -> Problem:
     return Problem(500, None, "something unexpected went wrong; the server's log says what")
 
 
-def shown(value: object) -> str:
-    """What came in, short enough to repeat, in backticks."""
+def shown(value: object, most: int = SHOWN) -> str:
+    """What came in, short enough to repeat, in backticks: at most so many characters of it."""
     if isinstance(value, str):
         text = value
     elif isinstance(value, bool | None) or (isinstance(value, float) and value != value):
@@ -126,4 +126,4 @@ def shown(value: object) -> str:
         text = "[…]" if value else "[]"
     else:
         text = str(value)
-    return f"`{text[:SHOWN]}…`" if len(text) > SHOWN else f"`{text}`"
+    return f"`{text[:most]}…`" if len(text) > most else f"`{text}`"

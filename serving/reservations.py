@@ -14,7 +14,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from features import database, identity
-from features.ownership import chunks
 from features.vocabulary import DAY_S, KEEP_DAYS
 from serving.facts import Contact, Contacts, Dismissal
 
@@ -51,7 +50,7 @@ def contacts_of(
     since = now - days * DAY_S - 1.0  # what exactly counts is said by `contact`
     made: dict[str, list[Contact]] = {}
     dismissed: dict[str, list[Dismissal]] = {}
-    for chunk in chunks(list(owner)):
+    for chunk in database.chunks(list(owner)):
         for row in connection.execute(_MADE, {"ids": chunk, "since": since, "now": now}):
             made.setdefault(owner[row.customer_id], []).append(_contact(row))
         for row in connection.execute(_WAVED, {"ids": chunk, "since": since}):

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import settings
 
 from features import database
+from features.store import ProfileStore
 from features.workspace import PROJECT, Workspace
+from tests.homes import opened
 
 settings.register_profile("test", deadline=None, derandomize=True)
 settings.register_profile("prove", deadline=None, max_examples=2_000)
@@ -36,6 +38,13 @@ def workspace(_home: Path) -> Iterator[Workspace]:
     yield made
     if (_home / "onestory.db").exists():
         database.connect(made).dispose()
+
+
+@pytest.fixture(scope="module")
+def applied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, ProfileStore]]:
+    """A workspace with Feast applied, which takes a second, for all tests of a file: each has customers of its own."""
+    with opened(Workspace(tmp_path_factory.mktemp("home"))) as both:
+        yield both
 
 
 @pytest.fixture(scope="session")

@@ -30,22 +30,9 @@ NOON = 1_790_000_000.0
 FEEDS = database.feeds
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, ProfileStore]]:
-    """A workspace with Feast applied, for all tests of this file: each has customers of its own."""
-    made = Workspace(tmp_path_factory.mktemp("home"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment().items():
-            patch.setenv(name, value)
-        store = ProfileStore(made)
-    yield made, store
-    store.close()
-    database.connect(made).dispose()
-
-
 @pytest.fixture
-def intake(place: tuple[Workspace, ProfileStore]) -> Iterator[Intake]:
-    made = Intake(database.connect(place[0]), place[1], NOTHING_SOLD)
+def intake(applied: tuple[Workspace, ProfileStore]) -> Iterator[Intake]:
+    made = Intake(database.connect(applied[0]), applied[1], NOTHING_SOLD)
     yield made
     made.close()
 
@@ -65,12 +52,12 @@ def bought(customer: str, number: int, at: float = NOON) -> dict[str, Any]:
     return said(customer, number, "Order Completed", at, order_id=f"o{number}", products=lines)
 
 
-def as_folded_anew(place: tuple[Workspace, ProfileStore], customer: str) -> None:
+def as_folded_anew(applied: tuple[Workspace, ProfileStore], customer: str) -> None:
     """Our database and the online store hold what the whole log folds to, level with each other."""
-    with database.reading(database.connect(place[0])) as connection:
+    with database.reading(database.connect(applied[0])) as connection:
         row = connection.execute(sa.select(database.profiles).where(database.profiles.c.customer_id == customer)).one()
         packed = profiles.pack(profiles.fold_all(EventLog().of_customer(connection, customer)))
-    now = place[1].read(customer)
+    now = applied[1].read(customer)
     assert now is not None
     assert (row.state, row.items) == packed
     assert (now.state, now.items, now.seq) == (*packed, row.seq)
@@ -78,68 +65,68 @@ def as_folded_anew(place: tuple[Workspace, ProfileStore], customer: str) -> None
 
 
 def test_one_after_the_other_they_leave_what_folding_the_log_gives(
-    place: tuple[Workspace, ProfileStore], intake: Intake
+    applied: tuple[Workspace, ProfileStore], intake: Intake
 ) -> None:
     intake.one(bought("her", 0, NOON - 100), NOON)
     for number in range(1, 8):
         taken = intake.at_once(said("her", number), NOON + 10)
         assert taken.receipts[0].stored
         assert not taken.behind
-        as_folded_anew(place, "her")
+        as_folded_anew(applied, "her")
     intake.one(bought("her", 8), NOON + 10)
     assert not intake.at_once(said("her", 9), NOON + 10).behind
-    as_folded_anew(place, "her")
+    as_folded_anew(applied, "her")
     assert intake.at_once(said("her", 9), NOON + 10).receipts[0].duplicate
-    as_folded_anew(place, "her")
+    as_folded_anew(applied, "her")
 
 
-def test_what_another_worker_did_meanwhile_is_kept(place: tuple[Workspace, ProfileStore], intake: Intake) -> None:
-    other = Intake(database.connect(place[0]), place[1], NOTHING_SOLD)
+def test_what_another_worker_did_meanwhile_is_kept(applied: tuple[Workspace, ProfileStore], intake: Intake) -> None:
+    other = Intake(database.connect(applied[0]), applied[1], NOTHING_SOLD)
     for number in range(0, 9, 3):
         intake.at_once(said("both", number), NOON + 10)
         other.one(bought("both", number + 1), NOON + 10)
         intake.at_once(said("both", number + 2), NOON + 10)
-        as_folded_anew(place, "both")
+        as_folded_anew(applied, "both")
     other.close()
 
 
 def test_an_entry_goes_when_it_is_idle_for_too_long_though_only_pages_are_viewed(
-    place: tuple[Workspace, ProfileStore], intake: Intake
+    applied: tuple[Workspace, ProfileStore], intake: Intake
 ) -> None:
     for number, days in enumerate((800, 400, 300, 100, 50, 1)):
         at = NOON - days * DAY_S
         intake.one(bought("idle", number, at), at + 100) if not number else intake.at_once(
             said("idle", number, at=at), at + 100
         )
-        as_folded_anew(place, "idle")
-    now = place[1].read("idle")
+        as_folded_anew(applied, "idle")
+    now = applied[1].read("idle")
     assert now is not None
     assert len(now.profile.items) == 0
 
 
 def test_years_of_entries_are_not_written_again_for_a_page_view(
-    place: tuple[Workspace, ProfileStore], intake: Intake
+    applied: tuple[Workspace, ProfileStore], intake: Intake
 ) -> None:
     lines = [{"product_id": f"p{each}", "price": 1.0, "quantity": 1} for each in range(2_000)]
     intake.one(said("much", 0, "Order Completed", order_id="o", products=lines), NOON)
     intake.at_once(said("much", 1), NOON + 10)
-    with closing(sqlite3.connect(place[0].home / "online.db")) as online:
+    with closing(sqlite3.connect(applied[0].home / "online.db")) as online:
         told = "SELECT feature_name, event_ts FROM onestory_last_seen WHERE value IS NOT NULL ORDER BY event_ts"
         before = dict(online.execute(told).fetchall()[-2:])
         intake.at_once(said("much", 2), NOON + 10)
         after = dict(online.execute(told).fetchall()[-2:])
     assert before["items_seq"] < after["items_seq"]
     assert before["items"] == after["items"]
-    as_folded_anew(place, "much")
+    as_folded_anew(applied, "much")
 
 
 def test_without_its_entries_online_a_profile_is_written_whole(
-    place: tuple[Workspace, ProfileStore], intake: Intake
+    applied: tuple[Workspace, ProfileStore], intake: Intake
 ) -> None:
     intake.at_once(said("lost", 1), NOON + 10)
-    place[1].forget(["lost"])
+    applied[1].forget(["lost"])
     intake.at_once(said("lost", 2), NOON + 10)
-    as_folded_anew(place, "lost")
+    as_folded_anew(applied, "lost")
 
 
 # ------------------------------------------------------------------------------- what is not done at once
@@ -156,19 +143,19 @@ def test_without_its_entries_online_a_profile_is_written_whole(
     ids=["an order", "a response", "one that comes late", "a new link"],
 )
 def test_what_takes_long_is_left_for_later_and_nothing_of_it_stored(
-    place: tuple[Workspace, ProfileStore], intake: Intake, record: dict[str, Any]
+    applied: tuple[Workspace, ProfileStore], intake: Intake, record: dict[str, Any]
 ) -> None:
     intake.one(said("slow", 0), NOON + 10)
     with pytest.raises(NotAtOnce):
         intake.at_once(record, NOON + 10)
-    with database.reading(database.connect(place[0])) as connection:
+    with database.reading(database.connect(applied[0])) as connection:
         assert record["message_id"] not in connection.scalars(sa.select(database.events.c.message_id)).all()
 
 
-def test_a_link_that_is_known_already_is_nothing_new(place: tuple[Workspace, ProfileStore], intake: Intake) -> None:
+def test_a_link_that_is_known_already_is_nothing_new(applied: tuple[Workspace, ProfileStore], intake: Intake) -> None:
     intake.one(said("linked", 0) | {"anonymous_id": "phone"}, NOON + 10)
     assert intake.at_once(said("linked", 1) | {"anonymous_id": "phone"}, NOON + 10).receipts[0].stored
-    as_folded_anew(place, "linked")
+    as_folded_anew(applied, "linked")
 
 
 def test_a_refused_record_needs_nobody(intake: Intake) -> None:
@@ -176,8 +163,8 @@ def test_a_refused_record_needs_nobody(intake: Intake) -> None:
     assert receipt.problem is not None
 
 
-def test_while_another_writes_nothing_is_waited_for(place: tuple[Workspace, ProfileStore], intake: Intake) -> None:
-    with closing(sqlite3.connect(place[0].home / "onestory.db", isolation_level=None)) as holder:
+def test_while_another_writes_nothing_is_waited_for(applied: tuple[Workspace, ProfileStore], intake: Intake) -> None:
+    with closing(sqlite3.connect(applied[0].home / "onestory.db", isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
         with pytest.raises(NotAtOnce):
@@ -188,30 +175,30 @@ def test_while_another_writes_nothing_is_waited_for(place: tuple[Workspace, Prof
 
 
 def test_where_the_online_store_is_busy_the_rest_is_done_later(
-    place: tuple[Workspace, ProfileStore], intake: Intake
+    applied: tuple[Workspace, ProfileStore], intake: Intake
 ) -> None:
     for number in range(2):  # with its entries, and without
-        with closing(sqlite3.connect(place[0].home / "online.db", isolation_level=None)) as holder:
+        with closing(sqlite3.connect(applied[0].home / "online.db", isolation_level=None)) as holder:
             holder.execute("BEGIN IMMEDIATE")
             taken = intake.at_once(said("later", number), NOON + 10)
             holder.execute("ROLLBACK")
         assert taken.receipts[0].stored
         assert taken.behind
         intake.level(taken)
-        as_folded_anew(place, "later")
+        as_folded_anew(applied, "later")
 
 
-def test_who_is_erased_meanwhile_does_not_come_back(place: tuple[Workspace, ProfileStore], intake: Intake) -> None:
+def test_who_is_erased_meanwhile_does_not_come_back(applied: tuple[Workspace, ProfileStore], intake: Intake) -> None:
     intake.at_once(said("gone", 0), NOON + 10)
-    with closing(sqlite3.connect(place[0].home / "online.db", isolation_level=None)) as holder:
+    with closing(sqlite3.connect(applied[0].home / "online.db", isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         taken = intake.at_once(said("gone", 1), NOON + 10)
         holder.execute("ROLLBACK")
-    with database.transaction(database.connect(place[0])) as connection:
+    with database.transaction(database.connect(applied[0])) as connection:
         connection.execute(sa.delete(database.profiles).where(database.profiles.c.customer_id == "gone"))
-    place[1].forget(["gone"])
+    applied[1].forget(["gone"])
     intake.level(taken)
-    assert place[1].read("gone") is None
+    assert applied[1].read("gone") is None
 
 
 def test_commits_that_wait_for_the_disk_are_not_made_at_once(

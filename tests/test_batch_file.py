@@ -17,6 +17,7 @@ from features import database, profiles
 from features.__main__ import app
 from features.events import EventLog
 from features.workspace import Workspace
+from tests.homes import at_home
 
 MESSAGES, DUPLICATES, BROKEN = 10_000, 1_000, 500
 CUSTOMERS = 40
@@ -134,9 +135,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, 
         home: Path = folder / name
         home.mkdir()
         workspace = Workspace(home)
-        with pytest.MonkeyPatch.context() as patch:
-            for key, value in workspace.environment().items():
-                patch.setenv(key, value)
+        with at_home(workspace):
             take(workspace)
         made.append(workspace)
     yield made[0], made[1]

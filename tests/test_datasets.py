@@ -17,6 +17,7 @@ from features.intake import Intake
 from features.store import ProfileStore
 from features.vocabulary import DAY_S
 from features.workspace import Workspace
+from tests.homes import at_home, opened
 from training import datasets
 from training.datasets import NoLabels, churn_dataset, propensity_dataset
 from training.tasks import CHURN, PROPENSITY
@@ -25,26 +26,19 @@ T = market.BEGIN + 225 * DAY_S
 """Three campaigns are over by then; the fourth comes later."""
 
 
-def opened(home: Path, until: float = market.END) -> Iterator[tuple[Workspace, ProfileStore]]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in Workspace(home).environment().items():
-            patch.setenv(name, value)
-        workspace = market.made(home, until)
-        store = ProfileStore(workspace)
-        yield workspace, store
-        store.close()
-        database.connect(workspace).dispose()
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, ProfileStore]]:
-    yield from opened(tmp_path_factory.mktemp("whole") / "home")
+    home = tmp_path_factory.mktemp("whole") / "home"
+    with at_home(Workspace(home)), opened(market.made(home)) as both:
+        yield both
 
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, ProfileStore]]:
     """The same market, of which nothing after T is known."""
-    yield from opened(tmp_path_factory.mktemp("cut") / "home", until=T)
+    home = tmp_path_factory.mktemp("cut") / "home"
+    with at_home(Workspace(home)), opened(market.made(home, until=T)) as both:
+        yield both
 
 
 def test_pairs_hold_the_features_of_the_profile_as_known_at_the_exposure(whole: tuple[Workspace, ProfileStore]) -> None:
@@ -78,7 +72,7 @@ def test_nothing_known_after_as_of_is_in_a_dataset(
 
 
 def test_two_customers_who_turn_out_to_be_one_later_are_still_two_at_that_moment(tmp_path: Path) -> None:
-    for workspace, store in opened(tmp_path / "home"):
+    with opened(market.made(tmp_path / "home")) as (workspace, store):
         one, other = datasets.customers(workspace, T)[:2]
         before = (datasets.customers(workspace, T), datasets.orders(workspace, T), datasets.responses(workspace, T))
         alias = {"message_id": "later", "name": "$alias", "occurred_at": T + 1, "user_id": one}

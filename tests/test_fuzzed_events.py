@@ -11,9 +11,10 @@ from fakes import Face
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import commerce, database
+from features import commerce
 from features.segment import TYPES
 from features.workspace import Workspace
+from tests.homes import at_home
 
 ANYTHING: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=8)
@@ -55,15 +56,11 @@ MESSAGE = st.fixed_dictionaries(
 
 @pytest.fixture(scope="module")
 def face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
-    workspace = Workspace(tmp_path_factory.mktemp("fuzzed"))
-    with pytest.MonkeyPatch.context() as patch:
-        for key, value in workspace.environment().items():
-            patch.setenv(key, value)
+    with at_home(Workspace(tmp_path_factory.mktemp("fuzzed"))) as workspace:
         from serving.engine import Engine
 
         with Face(Engine.open(workspace)) as made:
             yield made
-    database.connect(workspace).dispose()
 
 
 @settings(max_examples=200)

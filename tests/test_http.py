@@ -308,9 +308,12 @@ def test_a_body_that_is_too_large_is_refused_announced_or_not(face: Face, path: 
     assert face.engine.asked == []
 
 
+CONFIRM = "/decisions/20261122-744dde77-c3774f-7582e7cf/confirm"
+
+
 def test_unknown_paths_and_methods_are_told_in_the_same_shape(face: Face) -> None:
     assert "`/nothing`" in problem(face.get("/nothing"), 404)["detail"]
-    for method, path, allowed in (("GET", "/decide", "POST"), ("PUT", "/v1/track", "POST")):
+    for method, path, allowed in (("GET", "/decide", "POST"), ("PUT", "/v1/track", "POST"), ("GET", CONFIRM, "POST")):
         answer = face.request(method, path)
         assert problem(answer, 405)["detail"] == f"`{path}` does not answer `{method}`; expected {allowed}"
         assert answer.headers["allow"] == allowed

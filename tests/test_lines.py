@@ -17,6 +17,7 @@ from features.events import EventLog
 from features.store import ProfileStore
 from features.vocabulary import CORRECTION, DAY_S, Event
 from features.workspace import Workspace
+from tests.homes import at_home, opened
 from training import lines
 from training.lines import returns_dataset
 from training.tasks import RETURNS
@@ -64,26 +65,19 @@ def made(home: Path, until: float = np.inf) -> Workspace:
     return workspace
 
 
-def opened(home: Path, until: float = np.inf) -> Iterator[tuple[Workspace, ProfileStore]]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in Workspace(home).environment().items():
-            patch.setenv(name, value)
-        workspace = made(home, until)
-        store = ProfileStore(workspace)
-        yield workspace, store
-        store.close()
-        database.connect(workspace).dispose()
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, ProfileStore]]:
-    yield from opened(tmp_path_factory.mktemp("whole") / "home")
+    home = tmp_path_factory.mktemp("whole") / "home"
+    with at_home(Workspace(home)), opened(made(home)) as both:
+        yield both
 
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, ProfileStore]]:
     """The same shop, of which nothing after T is known."""
-    yield from opened(tmp_path_factory.mktemp("cut") / "home", until=T)
+    home = tmp_path_factory.mktemp("cut") / "home"
+    with at_home(Workspace(home)), opened(made(home, until=T)) as both:
+        yield both
 
 
 def test_nothing_known_after_as_of_changes_a_label_or_a_feature(

@@ -23,13 +23,9 @@ CUSTOMERS = [f"c{number}" for number in range(8)]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, ProfileStore]]:
+def world(applied: tuple[Workspace, ProfileStore]) -> tuple[Workspace, ProfileStore]:
     """Eight customers and two shelves, built."""
-    made = Workspace(tmp_path_factory.mktemp("home"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment().items():
-            patch.setenv(name, value)
-        store = ProfileStore(made)
+    made, store = applied
     engine = database.connect(made)
     with database.transaction(engine) as connection:
         for number in range(40):
@@ -42,9 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace,
         body = {"product_id": product, "location_id": "s1", "quantity": 5}
         intake.one({"message_id": product, "name": "Stock Updated", "occurred_at": NOON, "body": body}, NOON)
     build.build(made, store=store)
-    yield made, store
-    store.close()
-    engine.dispose()
+    return applied
 
 
 @pytest.fixture

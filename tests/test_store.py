@@ -31,28 +31,15 @@ from features.workspace import Workspace
 NOON = 1_790_000_000.0
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, ProfileStore]]:
-    """A workspace with Feast applied, for all tests of this file: applying takes a second."""
-    made = Workspace(tmp_path_factory.mktemp("home"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment().items():
-            patch.setenv(name, value)
-        store = ProfileStore(made)
-    yield made, store
-    store.close()
-    database.connect(made).dispose()
+@pytest.fixture
+def store(applied: tuple[Workspace, ProfileStore]) -> ProfileStore:
+    return applied[1]
 
 
 @pytest.fixture
-def store(shared: tuple[Workspace, ProfileStore]) -> ProfileStore:
-    return shared[1]
-
-
-@pytest.fixture
-def online(shared: tuple[Workspace, ProfileStore]) -> Iterator[sqlite3.Connection]:
+def online(applied: tuple[Workspace, ProfileStore]) -> Iterator[sqlite3.Connection]:
     """The online store's own file, as only a test may open it."""
-    connection = sqlite3.connect(shared[0].home / "online.db", isolation_level=None)
+    connection = sqlite3.connect(applied[0].home / "online.db", isolation_level=None)
     yield connection
     connection.close()
 
@@ -115,9 +102,9 @@ def test_customers_with_any_characters_are_kept_apart(store: ProfileStore) -> No
     assert [found[name].seq for name in names] == list(range(len(names)))
 
 
-def test_a_store_opened_elsewhere_sees_a_write_at_once(shared: tuple[Workspace, ProfileStore]) -> None:
-    other = ProfileStore(shared[0])
-    written(shared[1], "bob", 7, order("bob", 1, NOON, NOON, "a"))
+def test_a_store_opened_elsewhere_sees_a_write_at_once(applied: tuple[Workspace, ProfileStore]) -> None:
+    other = ProfileStore(applied[0])
+    written(applied[1], "bob", 7, order("bob", 1, NOON, NOON, "a"))
     now = other.read("bob")
     other.close()
     assert now is not None
@@ -182,8 +169,8 @@ def logged(workspace: Workspace, *events: Event) -> None:
     build.build_lacking(workspace)
 
 
-def test_every_feature_has_the_same_bits_online_and_as_known_then(shared: tuple[Workspace, ProfileStore]) -> None:
-    workspace, store = shared
+def test_every_feature_has_the_same_bits_online_and_as_known_then(applied: tuple[Workspace, ProfileStore]) -> None:
+    workspace, store = applied
     events = [order("ann", n, NOON + n * 86_400.123, NOON + n * 86_400.123, "a", "b") for n in range(5)]
     logged(workspace, *events)
     profile = written(store, "ann", 5, *events)
@@ -214,8 +201,8 @@ def test_the_decision_service_holds_what_a_decision_reads(store: ProfileStore) -
     assert (row["seq"], row["items_seq"], row["orders"]) == (5, 5, 1.0)
 
 
-def test_rows_keep_their_order_and_their_own_columns(shared: tuple[Workspace, ProfileStore]) -> None:
-    workspace, store = shared
+def test_rows_keep_their_order_and_their_own_columns(applied: tuple[Workspace, ProfileStore]) -> None:
+    workspace, store = applied
     logged(workspace, *(order(str(n), n, NOON, NOON, "a") for n in range(40)))
     asked = pd.DataFrame({"customer_id": [str(n % 40) for n in range(100)], "as_of": NOON + 5, "label": range(100)})
     found = store.historical(asked, "churn")
@@ -233,9 +220,9 @@ histories = st.lists(
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories=histories, news=days)
 def test_a_past_profile_is_the_fold_of_what_was_known_and_later_news_changes_nothing(
-    shared: tuple[Workspace, ProfileStore], histories: list[tuple[str, float, float, list[str]]], news: float
+    applied: tuple[Workspace, ProfileStore], histories: list[tuple[str, float, float, list[str]]], news: float
 ) -> None:
-    workspace, store = shared
+    workspace, store = applied
     events = [
         order(customer, number, min(one, other), max(one, other), *products)
         for number, (customer, one, other, products) in enumerate(histories)
@@ -301,9 +288,9 @@ def as_feast_has_it(store: ProfileStore, asked: pd.DataFrame, features: object) 
 @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories=histories)
 def test_what_was_known_then_is_what_feast_itself_joins(
-    shared: tuple[Workspace, ProfileStore], histories: list[tuple[str, float, float, list[str]]]
+    applied: tuple[Workspace, ProfileStore], histories: list[tuple[str, float, float, list[str]]]
 ) -> None:
-    workspace, store = shared
+    workspace, store = applied
     past = [("ann", NOON, NOON, ["a"]), *histories]
     events = [
         order(customer, place, min(one, other), max(one, other), *products)

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from features import database
 from features.vocabulary import DAY_S
 from features.workspace import Workspace
+from tests.homes import at_home
 from training.__main__ import app
 from training.tasks import CHURN
 
@@ -38,14 +38,11 @@ def run(home: Path, *arguments: str, code: int = 0) -> Any:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A market in which both models were trained once."""
     home = tmp_path_factory.mktemp("cli") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in Workspace(home).environment().items():
-            patch.setenv(name, value)
-        workspace = market.made(home)
+    with at_home(Workspace(home)):
+        market.made(home)
         run(home, "train", "churn", *QUICK, "--json")
         run(home, "train", "propensity", *QUICK, "--json")
         yield home
-        database.connect(workspace).dispose()
 
 
 def test_the_card_of_a_model_of_offers_tells_of_sends_too_and_names_every_column(home: Path) -> None:
