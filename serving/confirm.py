@@ -19,7 +19,8 @@ from serving.facts import Contacts, moment
 from serving.outbound import Outbound
 from serving.problems import bad_input, not_found, shown
 from serving.question import Question
-from serving.rules import Reason
+from serving.rules import Reason, Reasons
+from serving.rules.consent import denials
 
 
 def confirmed(outbound: Outbound, log: DecisionLog, desk: Desk, decision_id: str, now: float) -> dict[str, Any]:
@@ -33,7 +34,9 @@ def confirmed(outbound: Outbound, log: DecisionLog, desk: Desk, decision_id: str
 
     def check(others: Contacts) -> list[dict[str, Any]]:
         decision = desk.draft(ask, customer_id, now, others, carried).decision
-        return [reason for offer in record["answer"]["offers"] for reason in _reasons(offer, decision, decision_id)]
+        denied = denials(decision.facts, decision.policy.book) if _was_scored(record) else ()
+        told = (_reasons(offer, decision, decision_id, denied) for offer in record["answer"]["offers"])
+        return [reason for reasons in told for reason in reasons]
 
     kinds = [offer["kind"] for offer in record["answer"]["offers"]]
     taken = outbound.contact(decision_id, ask.channel, kinds, now)
@@ -68,8 +71,15 @@ def _question(record: Mapping[str, Any]) -> Question:
     )
 
 
-def _reasons(offer: Mapping[str, Any], decision: Decision, decision_id: str) -> Iterable[dict[str, Any]]:
-    """What holds back the offer, with the product that it was decided with."""
+def _was_scored(record: Mapping[str, Any]) -> bool:
+    """Whether what is known of the customer chose among the offers."""
+    return record["answer"]["fallback"] not in ("unknown_customer", "no_profile", "placement_default")
+
+
+def _reasons(
+    offer: Mapping[str, Any], decision: Decision, decision_id: str, denied: Reasons
+) -> Iterable[dict[str, Any]]:
+    """What holds back the offer, with the product that it was decided with; `denied` holds back all."""
     offer_id = offer["offer_id"]
     screened = next((each for each in decision.screened if each.offer.offer_id == offer_id), None)
     if screened is None:
@@ -80,7 +90,8 @@ def _reasons(offer: Mapping[str, Any], decision: Decision, decision_id: str) -> 
             reasons = [Reason("terms_conflict", "product", screened.product_id, offer["product_id"], None, decision_id)]
     else:
         reasons = screened.reasons
-    return ({"offer_id": offer_id, **reason_told(reason)} for reason in reasons)
+    told = [*denied, *(reason for reason in reasons if reason not in denied)]
+    return ({"offer_id": offer_id, **reason_told(reason)} for reason in told)
 
 
 def _sent(at: float, decision_id: str, offer_id: str) -> dict[str, Any]:

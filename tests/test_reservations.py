@@ -216,6 +216,21 @@ def test_one_that_was_handed_over_is_not_sent_again(engine, customer) -> None:
     assert {(r["code"], r["rule"]) for r in confirmed["reasons"]} == {("contact_limit", "handed_over")}
 
 
+@pytest.mark.parametrize("purpose", ["profiling", "personalisation"])
+def test_what_scores_chose_is_not_sent_to_who_refuses_them_meanwhile(engine, customer, purpose) -> None:
+    answer = engine.decision(ask(customer, "sms"), NOW)
+    refusal = {"type": "track", "event": "Consent Updated", "properties": {"purpose": purpose, "granted": False}}
+    engine.ingest([{**refusal, "userId": customer, "messageId": f"{customer}-refusal"}], NOW + 60, None)
+    confirmed = engine.confirm(answer["decision_id"], NOW + 120)
+    assert confirmed["valid"] is False
+    wrong = [r for r in confirmed["reasons"] if r["rule"] == purpose]
+    assert [r["offer_id"] for r in wrong] == [offer["offer_id"] for offer in answer["offers"]]
+    assert {(r["code"], r["observed"]) for r in wrong} == {("no_consent", "refused 2026-09-21T14:14:20Z")}
+    chosen_without = engine.decision(ask(customer, "sms"), NOW + 180)
+    assert granted(chosen_without)  # the contact of the first is free again
+    assert engine.confirm(chosen_without["decision_id"], NOW + 240) == {"valid": True}
+
+
 @pytest.mark.parametrize(
     ("channel", "more", "status", "said"),
     [

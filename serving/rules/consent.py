@@ -2,7 +2,8 @@
 
 Marketing: by e-mail, sms and push only with a granted consent. Personalisation: who refuses it gets no offer that
 is there because of them (the personal kinds, and what has conditions over the profile); the rest is chosen as for a
-stranger (`decide`). Profiling: who refuses it is not scored (`decide`); no offer is held back for that.
+stranger (`decide`). Profiling: who refuses it is not scored (`decide`); no offer is held back for that, but what
+scores have chosen before is not sent any more (`confirm`).
 """
 
 from __future__ import annotations
@@ -28,10 +29,7 @@ def marketing(case: Case, offer: Offer) -> Reasons:
 def personalisation(case: Case, offer: Offer) -> Reasons:
     if case.personal or not is_personal(case, offer):
         return ()
-    word, setting = case.consent("personalisation"), case.book.consent.personalisation
-    if word is None:
-        return (Reason("no_consent", "personalisation", "not granted", setting),)
-    return (Reason("no_consent", "personalisation", f"refused {moment(word.since)}", setting, None, word.evidence),)
+    return (_denial(case.facts, case.book, "personalisation"),)
 
 
 def is_personal(case: Case, offer: Offer) -> bool:
@@ -43,3 +41,16 @@ def allowed(facts: Facts, book: Rulebook, purpose: str) -> bool:
     """Whether the profile may be used for `purpose`: personalisation or profiling."""
     granted = consent.granted(facts.profile, purpose, facts.channel)
     return bool(getattr(book.consent, purpose) == "until_refused") if granted is None else granted
+
+
+def denials(facts: Facts, book: Rulebook) -> Reasons:
+    """Why the customer may not be scored; nothing where they may. For what scores have chosen before."""
+    purposes = ("personalisation", "profiling")
+    return tuple(_denial(facts, book, purpose) for purpose in purposes if not allowed(facts, book, purpose))
+
+
+def _denial(facts: Facts, book: Rulebook, purpose: str) -> Reason:
+    word, setting = consent.of(facts.profile, purpose, facts.channel), getattr(book.consent, purpose)
+    if word is None:
+        return Reason("no_consent", purpose, "not granted", setting)
+    return Reason("no_consent", purpose, f"refused {moment(word.since)}", setting, None, word.evidence)
