@@ -113,17 +113,15 @@ class Intake:
         self.level(taken)
         return taken.receipts
 
-    def at_once(self, record: Mapping[str, Any], known_at: float) -> Taken:
-        """Take in one event without waiting for anybody, or raise NotAtOnce: then nothing was stored.
+    def at_once(self, records: Sequence[Mapping[str, Any] | EventProblem], known_at: float) -> Taken:
+        """Take in a few events without waiting for anybody, or raise NotAtOnce: then nothing was stored.
 
-        What has become of it may have to be brought `level` still, which may wait.
+        What has become of them may have to be brought `level` still, which may wait.
         """
-        checked = self._checked(record, known_at)
-        if isinstance(checked, EventProblem):
-            return Taken([Receipt(str(record.get("message_id") or ""), problem=checked)])
-        if checked.name in LONG:
+        checked = [self._checked(record, known_at) for record in records]
+        if any(isinstance(each, Event) and each.name in LONG for each in checked):
             raise driver.NotAtOnce
-        taken = self._take_in([record], [checked], known_at, at_once=True)
+        taken = self._take_in(records, checked, known_at, at_once=True)
         try:
             self._levelling.bring(taken.customers, taken.shelves, taken.seq, taken.states, at_once=True)
         except driver.NotAtOnce:

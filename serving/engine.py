@@ -17,16 +17,17 @@ from typing import Any
 import orjson
 
 from features import database, segment
+from features.driver import NotAtOnce
 from features.events import EventProblem
 from features.history import oldest
 from features.identity import Resolver
-from features.intake import Intake, Receipt
+from features.intake import LONG, Intake, Receipt
 from features.learning import learn_from_log
 from features.profile_now import StoreDown
 from features.sentences import FileProblem
 from features.signals import Signals
 from features.store import ProfileStore
-from features.vocabulary import ANONYMOUS, OUTBOUND
+from features.vocabulary import OUTBOUND
 from features.workspace import Workspace
 from serving import counters, repeats, schemas
 from serving.caretaker import Caretaker
@@ -36,15 +37,17 @@ from serving.decide import Policy
 from serving.decision_log import DecisionLog
 from serving.desk import Desk
 from serving.draft import Draft, Told
+from serving.explained import discreet, explained, of_many
 from serving.last_decisions import LastDecisions
 from serving.outbound import Outbound
 from serving.packing import pack_past
+from serving.ports import Arrived
 from serving.problems import Problem, bad_input, not_now
 from serving.question import Ask, Question
 from serving.replay import policies
 from serving.responses import accepted_by, responded
 from serving.retention import prune_days, prune_rows
-from serving.schemas import DecideBatchRequest, DecideRequest, Refused, RespondRequest
+from serving.schemas import DecideBatchRequest, Refused, RespondRequest
 from serving.scoring import counted
 from serving.swap import Swap, looks, open_policy
 from serving.versions import at_work, keep, note_at_work
@@ -132,16 +135,16 @@ class Engine:
     def decide(self, request: Ask, now: float) -> bytes:
         """The answer to one question, as JSON. Raises Problem where the question cannot be answered."""
         decided = self.decision(request, now)
-        if isinstance(decided, Told) and not request.explain and not _discreet(request):
+        if isinstance(decided, Told) and not request.explain and not discreet(request):
             return decided.without_trace
-        return orjson.dumps(_explained(request, decided))
+        return orjson.dumps(explained(request, decided))
 
     def decide_batch(self, request: DecideBatchRequest, now: float) -> bytes:
         """`{"decisions": […]}` in the order asked; one that is refused stands there as its error."""
         entries = schemas.entries(request)
         asked = [entry for entry in entries if not isinstance(entry, Refused)]
         answers = zip(asked, self.decisions(asked, now), strict=True)
-        return orjson.dumps({"decisions": [_of_many(entry, answers) for entry in entries]})
+        return orjson.dumps({"decisions": [of_many(entry, answers) for entry in entries]})
 
     def decision(self, ask: Ask, now: float) -> Mapping[str, Any]:
         """The answer to one question with its whole trace. Raises Problem where it cannot be answered."""
@@ -218,13 +221,20 @@ class Engine:
         return self.intake.many([*parsed, *taken_up], received_at)[: len(parsed)]
 
     def ingest_at_once(
-        self, message: Mapping[str, Any], received_at: float, sent_at: str | None
-    ) -> tuple[Receipt, Callable[[], None] | None]:
-        """Its receipt, and what must still be done, if it may wait. Raises NotAtOnce where `ingest` must do it all."""
-        if isinstance(record := self._parsed(message, received_at, sent_at), EventProblem):
-            return Receipt("", problem=record), None
-        taken = self.intake.at_once(record, received_at)
-        return taken.receipts[0], partial(self.intake.level, taken) if taken.behind else None
+        self, messages: Sequence[Arrived], now: float
+    ) -> tuple[list[Receipt | None], Callable[[], None] | None]:
+        """Their receipts, None for what `ingest` must take in, and what must still be done, if it may wait.
+
+        Raises NotAtOnce where `ingest` must take in all of them.
+        """
+        parsed = [self._parsed(each.content, each.received_at, each.sent_at) for each in messages]
+        short = [number for number, record in enumerate(parsed) if _is_short(record)]
+        if not short:
+            raise NotAtOnce
+        taken = self.intake.at_once([parsed[number] for number in short], now)
+        receipts: dict[int, Receipt] = dict(zip(short, taken.receipts, strict=True))
+        left = partial(self.intake.level, taken) if taken.behind else None
+        return [receipts.get(number) for number in range(len(parsed))], left
 
     def _parsed(
         self, message: Mapping[str, Any], received_at: float, sent_at: str | None
@@ -244,6 +254,10 @@ class Engine:
         return {"recorded": True, "duplicate": receipt.duplicate}
 
 
+def _is_short(record: Mapping[str, Any] | EventProblem) -> bool:
+    return isinstance(record, EventProblem) or record["name"] not in LONG
+
+
 def _opened(workspace: Workspace) -> Policy:
     """The policy of the workspace's files; a worker that starts while they are broken takes the last sound one."""
     try:
@@ -258,38 +272,6 @@ def _opened(workspace: Workspace) -> Policy:
     keep(workspace, policy)
     note_at_work(workspace, policy)
     return policy
-
-
-def _explained(ask: Ask, decided: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The answer as it was asked for: with its trace, or without. The record keeps all of it."""
-    if not ask.explain:
-        decided = {name: value for name, value in decided.items() if name not in ("suppressed", "passed_over")}
-    if _discreet(ask):  # a page that may show an id learns no login by it
-        decided = {**decided, "customer_id": f"{ANONYMOUS}{ask.anonymous_id}", **_without_evidence(decided)}
-    return decided
-
-
-def _discreet(ask: Ask) -> bool:
-    return isinstance(ask, DecideRequest) and ask.discreet
-
-
-def _without_evidence(decided: Mapping[str, Any]) -> dict[str, Any]:
-    """The trace, if it is told, without what was seen: the key may be anybody's, and the id guessed."""
-
-    def bare(held: Mapping[str, Any]) -> dict[str, Any]:
-        return {**held, "reasons": [{**each, "observed": None, "evidence": None} for each in held["reasons"]]}
-
-    return {part: [bare(held) for held in decided[part]] for part in ("suppressed", "passed_over") if part in decided}
-
-
-def _of_many(
-    entry: DecideRequest | Refused, answers: Iterator[tuple[DecideRequest, Mapping[str, Any] | Problem]]
-) -> Mapping[str, Any]:
-    """What stands for one entry of a batch: its answer, taken from the next of `answers`, or its error."""
-    if isinstance(entry, Refused):
-        return entry.body()
-    ask, decided = next(answers)
-    return Refused(ask.customer_id, decided).body() if isinstance(decided, Problem) else _explained(ask, decided)
 
 
 def _said(sentence: str, swapped: bool) -> None:

@@ -1,16 +1,16 @@
 """Segment's HTTP Tracking API: one POST route per kind of message, and the batch.
 
 Only the envelope is looked at here (JSON, sizes, the write key that browsers send inside); what a message
-means is the business of `features.segment` behind the engine. A single message is taken in at once, on the event loop,
-where nobody has to be waited for: with every hand-over to a thread it would stand behind a decision. All else is
-taken in on a thread, so that waiting for the database does not hold up decisions.
+means is the business of `features.segment` behind the engine. Single messages are taken in at once, on the event loop
+(`gathering`), where nobody has to be waited for: with every hand-over to a thread they would stand behind a decision.
+All else is taken in on a thread, so that waiting for the database does not hold up decisions.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -20,12 +20,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from features.driver import NotAtOnce
 from features.intake import Receipt
 from features.vocabulary import EventProblem
 from serving import counters, wire
+from serving.gathering import Gathering
 from serving.keys import Keys, refusal, unauthorised
-from serving.ports import DecisionEngine
+from serving.ports import Arrived, DecisionEngine
 from serving.ports import Receipt as AnyReceipt
 from serving.problems import Problem, bad_input, problem_of, shown, too_many
 
@@ -37,8 +37,6 @@ THREADS = 2
 """That take messages in, per worker: while one waits for the database the other parses."""
 MOST_WAITING = 3_000
 """Messages that may wait for those threads, per worker."""
-MOST_TURNS = 16
-"""Turns of the event loop that a single message waits for its own; then it goes to those threads, too."""
 LONGEST_WAIT_S = 5.0
 """Who has waited so long is not taken in any more: clients give up after 10 s, and would send it all again anyway."""
 A_REQUEST = 10
@@ -57,9 +55,13 @@ class EventDesk:
     def __init__(self, keys: Keys, engine: Callable[[], DecisionEngine]):
         """`engine` gives that of the worker, once there is one."""
         self._keys, self._engine = keys, engine
-        self._taken_this_turn = False
+        self._gathering = Gathering(self._ingest_at_once, partial(self._on_thread, A_REQUEST))
         self._limiter: anyio.CapacityLimiter | None = None
         self._waiting = 0
+
+    def give_way(self) -> None:
+        """A decision is asked for: messages wait a little, to be taken in together."""
+        self._gathering.give_way()
 
     def routes(self) -> list[Route]:
         one = [Route(f"/v1/{name}", self.one, methods=["POST"]) for name in SINGLE]
@@ -132,32 +134,19 @@ class EventDesk:
             raise problem
 
     async def _take_at_once(self, message: dict[str, Any], sent_at: str | None, size: int) -> AnyReceipt | None:
-        """The receipt of a message that has to wait for nobody, and if it is stored, stored by now; else None.
-
-        One to a turn of the event loop at most: decisions have theirs. The next one waits for the next turn.
-        """
+        """The receipt of a message that has to wait for nobody, and if it is stored, stored by now; else None."""
         started = time.perf_counter()
         if size > SMALL_MESSAGE or _unfit(message) is not None:
             return None
-        for _ in range(MOST_TURNS):
-            if not self._taken_this_turn:
-                break
-            await asyncio.sleep(0)
-        else:
-            return None
-        self._taken_this_turn = True
-        asyncio.get_running_loop().call_soon(self._next_turn)
-        try:
-            receipt, rest = self._engine().ingest_at_once(message, time.time(), sent_at)
-        except NotAtOnce:
-            return None
-        if rest is not None:
-            await self._on_thread(A_REQUEST, rest)
-        self._count([receipt], started)
+        receipt = await self._gathering.receipt(Arrived(message, time.time(), sent_at))
+        if receipt is not None:
+            self._count([receipt], started)
         return receipt
 
-    def _next_turn(self) -> None:
-        self._taken_this_turn = False
+    def _ingest_at_once(
+        self, messages: Sequence[Arrived]
+    ) -> tuple[Sequence[AnyReceipt | None], Callable[[], None] | None]:
+        return self._engine().ingest_at_once(messages, time.time())
 
     async def _on_thread(self, weight: int, call: Callable[..., Any], *arguments: Any) -> Any:
         """What the call gives, which may wait, beside the event loop."""

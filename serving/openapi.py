@@ -7,6 +7,7 @@ infrastructure routes is kept, the rest is said here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pydantic import BaseModel
@@ -40,14 +41,14 @@ _ERRORS = {
 }
 
 
-def description(version: str, infrastructure: Mapping[str, Any]) -> dict[str, Any]:
+def description(infrastructure: Mapping[str, Any]) -> dict[str, Any]:
     """The whole document. `infrastructure` are BentoML's own path items, such as `/readyz`."""
     _, definitions = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REF)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Onestory",
-            "version": version,
+            "version": _version(),
             "description": "One customer, one story, the next best offer.",
         },
         "paths": {**infrastructure, **_paths()},
@@ -253,3 +254,10 @@ _SEGMENT: dict[str, Any] = {
         },
     },
 }
+
+
+def _version() -> str:
+    try:
+        return version("onestory")
+    except PackageNotFoundError:  # a plain checkout
+        return "0"

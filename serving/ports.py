@@ -9,7 +9,7 @@ the same time. An engine must bear that. Any may raise a `problems.Problem`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from features.vocabulary import EventProblem
 from serving.schemas import DecideBatchRequest, DecideRequest, RespondRequest
@@ -26,6 +26,14 @@ class Receipt(Protocol):
     def duplicate(self) -> bool: ...
     @property
     def problem(self) -> EventProblem | None: ...
+
+
+class Arrived(NamedTuple):
+    """A message that came on its own, and when."""
+
+    content: Mapping[str, Any]
+    received_at: float
+    sent_at: str | None
 
 
 class CustomerDesk(Protocol):
@@ -51,7 +59,7 @@ class DecisionEngine(Protocol):
         self, messages: list[Mapping[str, Any]], received_at: float, sent_at: str | None
     ) -> Sequence[Receipt]: ...
     def ingest_at_once(
-        self, message: Mapping[str, Any], received_at: float, sent_at: str | None
-    ) -> tuple[Receipt, Callable[[], None] | None]: ...
+        self, messages: Sequence[Arrived], now: float
+    ) -> tuple[Sequence[Receipt | None], Callable[[], None] | None]: ...
     def ready(self) -> bool: ...
     def close(self) -> None: ...

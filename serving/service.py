@@ -21,7 +21,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from features import database
@@ -206,6 +205,7 @@ def service(
     )(NextBestAction)
 
     async def decide(scope: Scope, receive: Receive, send: Send) -> None:
+        desk.give_way()
         answer = await opened[-1].decided(await read(DecideRequest, Request(scope, receive)))
         if isinstance(answer, bytes):
             await answer_json(send, answer)
@@ -214,7 +214,7 @@ def service(
 
     def description() -> dict[str, Any]:
         paths = made.openapi_spec.asdict()["paths"]
-        return openapi.description(_version(), {path: item for path, item in paths.items() if "get" in item})
+        return openapi.description({path: item for path, item in paths.items() if "get" in item})
 
     desk = EventDesk(keys, lambda: cast(DecisionEngine, mounted.state.engine))
 
@@ -240,13 +240,6 @@ def service(
 
 def _response(answer: bytes | Problem) -> Response:
     return answer.response() if isinstance(answer, Problem) else Response(answer, media_type="application/json")
-
-
-def _version() -> str:
-    try:
-        return version("onestory")
-    except PackageNotFoundError:  # a plain checkout
-        return "0"
 
 
 def _open_engine() -> DecisionEngine:

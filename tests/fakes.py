@@ -16,6 +16,7 @@ from features.driver import NotAtOnce
 from features.intake import Receipt
 from features.vocabulary import EventProblem
 from serving import counters
+from serving.ports import Arrived
 from serving.problems import not_found
 from serving.schemas import DecideBatchRequest, DecideRequest, Refused, RespondRequest, entries
 from serving.settings import Settings
@@ -96,11 +97,11 @@ class FakeEngine:
         return receipts
 
     def ingest_at_once(
-        self, message: Mapping[str, Any], received_at: float, sent_at: str | None
-    ) -> tuple[Receipt, Callable[[], None] | None]:
+        self, messages: Sequence[Arrived], now: float
+    ) -> tuple[Sequence[Receipt | None], Callable[[], None] | None]:
         if not self.takes_at_once:
             raise NotAtOnce
-        return self.ingest([message], received_at, sent_at)[0], None
+        return [self.ingest([each.content], each.received_at, each.sent_at)[0] for each in messages], None
 
     def ready(self) -> bool:
         return self.is_ready

@@ -69,23 +69,41 @@ def test_one_after_the_other_they_leave_what_folding_the_log_gives(
 ) -> None:
     intake.one(bought("her", 0, NOON - 100), NOON)
     for number in range(1, 8):
-        taken = intake.at_once(said("her", number), NOON + 10)
+        taken = intake.at_once([said("her", number)], NOON + 10)
         assert taken.receipts[0].stored
         assert not taken.behind
         as_folded_anew(applied, "her")
     intake.one(bought("her", 8), NOON + 10)
-    assert not intake.at_once(said("her", 9), NOON + 10).behind
+    assert not intake.at_once([said("her", 9)], NOON + 10).behind
     as_folded_anew(applied, "her")
-    assert intake.at_once(said("her", 9), NOON + 10).receipts[0].duplicate
+    assert intake.at_once([said("her", 9)], NOON + 10).receipts[0].duplicate
     as_folded_anew(applied, "her")
+
+
+def test_some_together_leave_what_they_would_one_after_the_other(
+    applied: tuple[Workspace, ProfileStore], intake: Intake
+) -> None:
+    people = ("ann", "ben", "cat")
+    for number, customer in enumerate(people):
+        intake.one(bought(customer, number), NOON + 10)
+    records = [said(customer, number) for number in range(3, 6) for customer in people]
+    refused = said("ann", 9) | {"name": ""}
+    taken = intake.at_once([*records, records[0], refused], NOON + 20)
+    assert [(each.stored, each.duplicate) for each in taken.receipts] == [(True, False)] * 9 + [
+        (False, True),
+        (False, False),
+    ]
+    assert taken.receipts[-1].problem is not None
+    for customer in people:
+        as_folded_anew(applied, customer)
 
 
 def test_what_another_worker_did_meanwhile_is_kept(applied: tuple[Workspace, ProfileStore], intake: Intake) -> None:
     other = Intake(database.connect(applied[0]), applied[1], NOTHING_SOLD)
     for number in range(0, 9, 3):
-        intake.at_once(said("both", number), NOON + 10)
+        intake.at_once([said("both", number)], NOON + 10)
         other.one(bought("both", number + 1), NOON + 10)
-        intake.at_once(said("both", number + 2), NOON + 10)
+        intake.at_once([said("both", number + 2)], NOON + 10)
         as_folded_anew(applied, "both")
     other.close()
 
@@ -96,7 +114,7 @@ def test_an_entry_goes_when_it_is_idle_for_too_long_though_only_pages_are_viewed
     for number, days in enumerate((800, 400, 300, 100, 50, 1)):
         at = NOON - days * DAY_S
         intake.one(bought("idle", number, at), at + 100) if not number else intake.at_once(
-            said("idle", number, at=at), at + 100
+            [said("idle", number, at=at)], at + 100
         )
         as_folded_anew(applied, "idle")
     now = applied[1].read("idle")
@@ -109,11 +127,11 @@ def test_years_of_entries_are_not_written_again_for_a_page_view(
 ) -> None:
     lines = [{"product_id": f"p{each}", "price": 1.0, "quantity": 1} for each in range(2_000)]
     intake.one(said("much", 0, "Order Completed", order_id="o", products=lines), NOON)
-    intake.at_once(said("much", 1), NOON + 10)
+    intake.at_once([said("much", 1)], NOON + 10)
     with closing(sqlite3.connect(applied[0].home / "online.db")) as online:
         told = "SELECT feature_name, event_ts FROM onestory_last_seen WHERE value IS NOT NULL ORDER BY event_ts"
         before = dict(online.execute(told).fetchall()[-2:])
-        intake.at_once(said("much", 2), NOON + 10)
+        intake.at_once([said("much", 2)], NOON + 10)
         after = dict(online.execute(told).fetchall()[-2:])
     assert before["items_seq"] < after["items_seq"]
     assert before["items"] == after["items"]
@@ -123,9 +141,9 @@ def test_years_of_entries_are_not_written_again_for_a_page_view(
 def test_without_its_entries_online_a_profile_is_written_whole(
     applied: tuple[Workspace, ProfileStore], intake: Intake
 ) -> None:
-    intake.at_once(said("lost", 1), NOON + 10)
+    intake.at_once([said("lost", 1)], NOON + 10)
     applied[1].forget(["lost"])
-    intake.at_once(said("lost", 2), NOON + 10)
+    intake.at_once([said("lost", 2)], NOON + 10)
     as_folded_anew(applied, "lost")
 
 
@@ -147,19 +165,19 @@ def test_what_takes_long_is_left_for_later_and_nothing_of_it_stored(
 ) -> None:
     intake.one(said("slow", 0), NOON + 10)
     with pytest.raises(NotAtOnce):
-        intake.at_once(record, NOON + 10)
+        intake.at_once([record], NOON + 10)
     with database.reading(database.connect(applied[0])) as connection:
         assert record["message_id"] not in connection.scalars(sa.select(database.events.c.message_id)).all()
 
 
 def test_a_link_that_is_known_already_is_nothing_new(applied: tuple[Workspace, ProfileStore], intake: Intake) -> None:
     intake.one(said("linked", 0) | {"anonymous_id": "phone"}, NOON + 10)
-    assert intake.at_once(said("linked", 1) | {"anonymous_id": "phone"}, NOON + 10).receipts[0].stored
+    assert intake.at_once([said("linked", 1) | {"anonymous_id": "phone"}], NOON + 10).receipts[0].stored
     as_folded_anew(applied, "linked")
 
 
 def test_a_refused_record_needs_nobody(intake: Intake) -> None:
-    (receipt,) = intake.at_once(said("bad", 0) | {"name": ""}, NOON + 10).receipts
+    (receipt,) = intake.at_once([said("bad", 0) | {"name": ""}], NOON + 10).receipts
     assert receipt.problem is not None
 
 
@@ -168,10 +186,10 @@ def test_while_another_writes_nothing_is_waited_for(applied: tuple[Workspace, Pr
         holder.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
         with pytest.raises(NotAtOnce):
-            intake.at_once(said("held", 0), NOON + 10)
+            intake.at_once([said("held", 0)], NOON + 10)
         assert time.monotonic() - started < 1
         holder.execute("ROLLBACK")
-    assert intake.at_once(said("held", 0), NOON + 10).receipts[0].stored
+    assert intake.at_once([said("held", 0)], NOON + 10).receipts[0].stored
 
 
 def test_where_the_online_store_is_busy_the_rest_is_done_later(
@@ -180,7 +198,7 @@ def test_where_the_online_store_is_busy_the_rest_is_done_later(
     for number in range(2):  # with its entries, and without
         with closing(sqlite3.connect(applied[0].home / "online.db", isolation_level=None)) as holder:
             holder.execute("BEGIN IMMEDIATE")
-            taken = intake.at_once(said("later", number), NOON + 10)
+            taken = intake.at_once([said("later", number)], NOON + 10)
             holder.execute("ROLLBACK")
         assert taken.receipts[0].stored
         assert taken.behind
@@ -189,10 +207,10 @@ def test_where_the_online_store_is_busy_the_rest_is_done_later(
 
 
 def test_who_is_erased_meanwhile_does_not_come_back(applied: tuple[Workspace, ProfileStore], intake: Intake) -> None:
-    intake.at_once(said("gone", 0), NOON + 10)
+    intake.at_once([said("gone", 0)], NOON + 10)
     with closing(sqlite3.connect(applied[0].home / "online.db", isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
-        taken = intake.at_once(said("gone", 1), NOON + 10)
+        taken = intake.at_once([said("gone", 1)], NOON + 10)
         holder.execute("ROLLBACK")
     with database.transaction(database.connect(applied[0])) as connection:
         connection.execute(sa.delete(database.profiles).where(database.profiles.c.customer_id == "gone"))

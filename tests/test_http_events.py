@@ -18,8 +18,9 @@ from test_http import errors, problem
 
 from features.intake import Receipt
 from features.vocabulary import SIGNALS
-from serving import feeds, http_events
-from serving.http_events import A_REQUEST, AT_ONCE, MOST_WAITING
+from serving import feeds, gathering, http_events
+from serving.http_events import A_REQUEST, MOST_WAITING, THREADS
+from serving.ports import Arrived
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ def test_who_comes_when_the_queue_is_full_is_told_when_to_come_again_and_nobody_
     most = MOST_WAITING // 3 - A_REQUEST
     with Face(engine) as face, ThreadPoolExecutor(4) as threads:
         taken = [threads.submit(face.post, "/v1/batch", batch(most, str(number))) for number in range(3)]
-        for _ in range(AT_ONCE):
+        for _ in range(THREADS):
             assert engine.waiting.acquire(timeout=20)
         refused = until_refused(face)
         assert refused.headers["retry-after"] == "2"
@@ -225,15 +226,15 @@ def test_a_batch_larger_than_the_queue_is_taken_when_nobody_else_waits(face: Fac
 
 def test_who_has_waited_too_long_is_told_to_come_again_and_not_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Stuck()
-    with Face(engine) as face, ThreadPoolExecutor(AT_ONCE) as threads:
-        taken = [threads.submit(face.post, "/v1/track", {"messageId": str(number)}) for number in range(AT_ONCE)]
-        for _ in range(AT_ONCE):
+    with Face(engine) as face, ThreadPoolExecutor(THREADS) as threads:
+        taken = [threads.submit(face.post, "/v1/track", {"messageId": str(number)}) for number in range(THREADS)]
+        for _ in range(THREADS):
             assert engine.waiting.acquire(timeout=20)
         monkeypatch.setattr(http_events, "LONGEST_WAIT_S", -1.0)
         threading.Timer(0.3, engine.go.set).start()
         problem(face.post("/v1/track", {"messageId": "late"}), 429)
-        assert [each.result().status_code for each in taken] == [200] * AT_ONCE
-    assert sorted(str(message["messageId"]) for message in engine.ingested) == [str(n) for n in range(AT_ONCE)]
+        assert [each.result().status_code for each in taken] == [200] * THREADS
+    assert sorted(str(message["messageId"]) for message in engine.ingested) == [str(n) for n in range(THREADS)]
 
 
 # --------------------------------------------------------------------------------------------- at once
@@ -253,11 +254,11 @@ class Watched(FakeEngine):
         return list(super().ingest(messages, received_at, sent_at))
 
     def ingest_at_once(
-        self, message: Mapping[str, Any], received_at: float, sent_at: str | None
-    ) -> tuple[Receipt, Callable[[], None] | None]:
+        self, messages: Sequence[Arrived], now: float
+    ) -> tuple[Sequence[Receipt | None], Callable[[], None] | None]:
         time.sleep(self.long_s)
-        (receipt, _), name = super().ingest_at_once(message, received_at, sent_at), threading.current_thread().name
-        return receipt, (lambda: self.rests.append(name)) if message["messageId"] == "rest" else None
+        (receipts, _), name = super().ingest_at_once(messages, now), threading.current_thread().name
+        return receipts, (lambda: self.rests.append(name)) if messages[0].content["messageId"] == "rest" else None
 
 
 def one(face: Face, message_id: str, **more: Any) -> None:
@@ -283,18 +284,18 @@ def test_what_is_left_to_do_is_done_before_the_answer() -> None:
     assert engine.rests == engine.ways
 
 
-def test_of_those_that_come_together_each_has_a_turn_of_the_event_loop_unless_it_would_wait_for_long(
+def test_those_that_come_together_are_taken_in_together_unless_they_are_too_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for turns in (http_events.MOST_TURNS, 1):
-        monkeypatch.setattr(http_events, "MOST_TURNS", turns)
+    for most in (gathering.MOST_WAITING, 1):
+        monkeypatch.setattr(gathering, "MOST_WAITING", most)
         engine = Watched(long_s=0.2)
         with Face(engine) as face, ThreadPoolExecutor(8) as threads:
             one(face, "alone")
             (loop,) = engine.ways
             list(threads.map(partial(one, face), map(str, range(8))))
         assert len(engine.ways) == 9
-        assert (set(engine.ways) == {loop}) == (turns > 1)
+        assert (set(engine.ways) == {loop}) == (most > 1)
 
 
 def test_what_cannot_be_taken_in_at_once_is_taken_in_later() -> None:
