@@ -7,7 +7,7 @@ means for a profile in `profiles`; what a property of a commerce event may be in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -113,6 +113,11 @@ class EventLog:
         rows = connection.execute(sa.select(self.table).where(columns.customer_id == customer_id))
         return sorted((event_of(row) for row in rows), key=lambda event: event.key)
 
+    def known_before(self, connection: sa.Connection, customer_ids: Iterable[str], seq: int) -> set[str]:
+        """Those of the customers that the log knew before that number, as from a file that is not built yet."""
+        asked = [{"customer": customer_id, "seq": seq} for customer_id in customer_ids]
+        return {row[0] for row in driver.each(connection, _KNOWN_BEFORE, asked)}
+
     def all_by_customer(self, connection: sa.Connection) -> Iterator[tuple[str, list[tuple[int, Event]]]]:
         """Every customer with `(seq, event)` in the order of knowing, one customer in memory at a time."""
         columns = self.table.c
@@ -172,3 +177,10 @@ def _new(dialect: str) -> sa.sql.dml.ReturningInsert[tuple[int, str]]:
     statement = database.insert_of(dialect, table).values(database.by_name(*names))
     statement = statement.on_conflict_do_nothing(index_elements=["message_id"])
     return statement.returning(table.c.seq, table.c.message_id)
+
+
+_KNOWN_BEFORE = (
+    sa.select(database.events.c.customer_id)
+    .where(database.events.c.customer_id == sa.bindparam("customer"), database.events.c.seq < sa.bindparam("seq"))
+    .limit(1)
+)

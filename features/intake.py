@@ -147,10 +147,12 @@ class Intake:
             seqs = self._log.append_many(connection, rows)
             new = [(event, owner) for event, owner in rows if event.message_id in seqs]
             opened = profile_rows.opened(connection, _by_owner(new), self._spared if self._store.apart else None)
+            strangers = {owner for _, owner in new if owner and owner not in opened.profiles}
             batch = _Batch(
                 connection,
                 seq=max(seqs.values(), default=0),
                 open=opened.profiles,
+                refold=self._log.known_before(connection, strangers, min(seqs.values(), default=0)),
                 repeated={owner for event, owner in rows if owner and event.message_id not in seqs},
             )
             owners = {event.message_id: owner for event, owner in rows}

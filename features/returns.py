@@ -1,4 +1,6 @@
-"""Returns under way: asked for and not yet refunded, by order. What came back for good is in `steps`, by product.
+"""Returns under way: asked for and not yet refunded, by order; and how much of what was bought came back for good.
+
+What came back of which product is in `steps`.
 
 A refund closes the return of the products that it names, product by product; the return is over when none is
 left. A correction (the goods never went out) and the order's cancellation close it too. Nothing is left
@@ -13,6 +15,9 @@ from typing import Any
 from features.corrections import CORRECTED
 from features.profile_value import Profile
 from features.vocabulary import DAY_S, KEEP_DAYS, Event
+
+BOUGHT, BACK = range(2)
+"""Positions in the state's units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,26 @@ def under_way(profile: Profile | None) -> tuple[OpenReturn, ...]:
     return tuple(sorted(opened, key=lambda one: (one.since, one.order_id)))
 
 
+def share(profile: Profile | None) -> float:
+    """Units sent back of the units ever bought; 0 where nothing was. At most 1: one unit may be told of twice."""
+    bought, back = profile.state["units"] if profile is not None and profile.state else (0, 0)
+    return min(back / bought, 1.0) if bought else 0.0
+
+
 # -------------------------------------------------------------------------------------------------- steps
+
+
+def _bought(state: dict[str, Any], items: Any, event: Event) -> None:
+    state["units"][BOUGHT] += _units(event)
+
+
+def _came_back(state: dict[str, Any], items: Any, event: Event) -> None:
+    state["units"][BACK] += _units(event)
+    _closed(state, items, event)
+
+
+def _units(event: Event) -> int:
+    return sum(line.get("quantity", 1) for line in event.body.get("products") or ())
 
 
 def _requested(state: dict[str, Any], items: Any, event: Event) -> None:
@@ -52,7 +76,7 @@ def _requested(state: dict[str, Any], items: Any, event: Event) -> None:
     returns[order_id] = {**before, **_columns(lines), "reason": reason}
 
 
-def _refunded(state: dict[str, Any], items: Any, event: Event) -> None:
+def _closed(state: dict[str, Any], items: Any, event: Event) -> None:
     returns, order_id = state["open_returns"], event.body.get("order_id") or ""
     one = returns.get(order_id)
     if one is None:
@@ -77,7 +101,8 @@ def _columns(lines: dict[str, str]) -> dict[str, list[str]]:
 
 STEPS = {
     "Return Requested": _requested,
-    "Order Refunded": _refunded,
-    CORRECTED: _refunded,
+    "Order Completed": _bought,
+    "Order Refunded": _came_back,
+    CORRECTED: _closed,
     "Order Cancelled": _cancelled,
 }

@@ -18,7 +18,7 @@ from features.vocabulary import DAY_S, OFFER_KINDS, Event
 State = dict[str, Any]
 Step = Callable[[State, Items, Event], None]
 
-VERSION = 5
+VERSION = 6
 """Of the state: raise it when a step writes other values. Another version is folded anew, never read (`profiles`)."""
 YEAR_DAYS = 365
 HALF_LIVES_DAYS = (7, 30, 90, 365)
@@ -41,6 +41,7 @@ def fresh_state() -> State:
         "channels": {},
         "responses": {},
         "open_returns": {},
+        "units": [0, 0],
         "corrected": {},
         "latest_orders": {},
         "cart": cart.fresh(),

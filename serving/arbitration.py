@@ -93,28 +93,37 @@ def rank(
     """
     floor = book.floor if floor is None else floor
     priced = sorted([(-s.priority, s.offer.offer_id, position) for position, s in enumerate(scored)])
-    left = [scored[position] for negated, _, position in priced if -negated >= floor]
+    left = among = [scored[position] for negated, _, position in priced if -negated >= floor]
     below = tuple([scored[position] for negated, _, position in priced if -negated < floor])
     shown: list[Ranked] = []
-    excluded: list[tuple[Scored, str]] = []
     per_category: dict[str, int] = {}
     while left and len(shown) < limit:
         position, probability = _again(left, carried) or _draw(len(left), book.exploration, f"{seed}:{len(shown)}")
         chosen = left.pop(position)
         shown.append(Ranked(chosen, probability))
-        group = chosen.offer.exclusive_group
-        if len(shown) == limit and not group:
+        if len(shown) == limit:
             break
         if chosen.product_id is not None:
             left = [s for s in left if s.product_id != chosen.product_id]
-        if group:
-            excluded += [(s, chosen.offer.offer_id) for s in left if s.offer.exclusive_group == group]
+        if group := chosen.offer.exclusive_group:
             left = [s for s in left if s.offer.exclusive_group != group]
         if chosen.category:
             per_category[chosen.category] = per_category.get(chosen.category, 0) + 1
             if per_category[chosen.category] >= book.per_category:
                 left = [s for s in left if s.category != chosen.category]
-    return Ranking(tuple(shown), below, tuple(excluded))
+    return Ranking(tuple(shown), below, _excluded(among, shown))
+
+
+def _excluded(among: Sequence[Scored], shown: Sequence[Ranked]) -> tuple[tuple[Scored, str], ...]:
+    """The others of the groups of what is shown, whatever else would have masked them, too."""
+    groups = [(each.scored.offer.exclusive_group, each.scored.offer.offer_id) for each in shown]
+    return tuple(
+        (s, by)
+        for group, by in groups
+        if group
+        for s in among
+        if s.offer.exclusive_group == group and s.offer.offer_id != by
+    )
 
 
 def _again(left: Sequence[Scored], carried: Sequence[Promised]) -> tuple[int, float] | None:

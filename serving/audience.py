@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from serving.problems import Problem, bad_input, shown
 from serving.question import Question
-from serving.schemas import LONGEST_ID
+from serving.schemas import AN_ID, is_id
 
 ROWS_AT_ONCE = 20_000
 CUSTOMERS_AT_ONCE = 100
@@ -125,8 +125,8 @@ def _refused(customer_id: str, above: str | None) -> Problem | None:
     """Why nothing is decided for an id of the file."""
     if above is not None:
         return bad_input("customer_id", f"is the same customer as {shown(above)} above; expected each once")
-    if not customer_id.isprintable() or not 1 <= len(customer_id) <= LONGEST_ID:
-        return bad_input("customer_id", f"is {shown(customer_id)}; expected 1 to {LONGEST_ID} characters")
+    if not is_id(customer_id):
+        return bad_input("customer_id", f"is {shown(customer_id)}; expected {AN_ID}")
     return None
 
 

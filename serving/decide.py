@@ -28,7 +28,7 @@ from serving.screen import Screened, screen
 from serving.treatments import treatment_of
 from serving.worth import context_of, weighs_churn, worth_of
 
-ENGINE_VERSION = "5"
+ENGINE_VERSION = "6"
 """Rises when the same facts and policy may give another answer; replay compares bytes within one version."""
 
 MOST_TREATED = 16_384
@@ -121,16 +121,25 @@ def _fallback(facts: Facts, policy: Policy, ranking: Ranking, profiled: bool) ->
         return "placement_default"
     if facts.profile_missing:
         return "no_profile"
+    degraded = _degraded(facts, policy.book)
+    if degraded and degraded != ["profile"]:
+        return "stale_signal"
     if not (facts.known and profiled):
         return "unknown_customer"
     if policy.models.propensity is None:
         return "no_model"
-    for signal, rule in policy.book.signals.items():
-        age_s = facts.age_s(signal)
-        silent = signal != "profile" if age_s is None else age_s > rule.max_age_s
-        if rule.on_stale == "degrade" and silent:
-            return "stale_signal"
-    return None
+    return "stale_signal" if degraded else None
+
+
+def _degraded(facts: Facts, book: Rulebook) -> list[str]:
+    """The signals on which the rulebook says to go on, and to say so, whose feed is too old or never spoke."""
+    found = []
+    for signal, rule in book.signals.items():
+        if rule.on_stale == "degrade":
+            age_s = facts.age_s(signal)
+            if signal != "profile" if age_s is None else age_s > rule.max_age_s:
+                found.append(signal)
+    return found
 
 
 # ------------------------------------------------------------------------------------------- answer

@@ -20,7 +20,7 @@ from features.vocabulary import PLACEMENTS
 from serving import counters
 from serving.ports import CustomerDesk
 from serving.problems import Problem, bad_input, not_found, problem_of, shown
-from serving.schemas import LONGEST_ID
+from serving.schemas import AN_ID, LONGEST_ID, is_id
 
 QUERY = ("channel", "location_id")
 
@@ -101,8 +101,8 @@ def _desk(request: Request) -> CustomerDesk:
 
 def _customer_in(request: Request) -> str:
     customer_id: str = request.path_params["customer_id"]
-    if not 1 <= len(customer_id) <= LONGEST_ID or not customer_id.isprintable():
-        raise bad_input("customer_id", f"is {shown(customer_id)}; expected 1 to {LONGEST_ID} characters")
+    if not is_id(customer_id):
+        raise bad_input("customer_id", f"is {shown(customer_id)}; expected {AN_ID}")
     return customer_id
 
 

@@ -47,9 +47,18 @@ def seconds_of(text: str) -> float:
     return datetime.fromisoformat(text.upper()).timestamp()
 
 
+AN_ID = f"a text of 1 to {LONGEST_ID} characters, no control ones"
+_NO_CONTROL = r"[^\x00-\x1f\x7f]+"
+
+
+def is_id(text: str) -> bool:
+    """Whether a text may be an id: of a customer in a path or a file, which no model checks."""
+    return len(text) <= LONGEST_ID and re.fullmatch(_NO_CONTROL, text) is not None
+
+
 Id = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00-\x1f\x7f]+$"),
+    StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=f"^{_NO_CONTROL}$"),
     Field(examples=["1042"]),
 ]
 Time = Annotated[str, AfterValidator(_is_time), Field(json_schema_extra={"format": "date-time"})]
@@ -58,14 +67,13 @@ Placement = Literal["home", "product", "cart", "newsletter", "message", "agent"]
 Kind = Literal["shown", "clicked", "accepted", "dismissed"]
 Limit = Annotated[int, Field(ge=1, le=MOST_OFFERS)]
 
-_ID = f"a text of 1 to {LONGEST_ID} characters, no control ones"
 EXPECTED: Mapping[str, str] = {
     "channel": f"one of {', '.join(CHANNELS)}",
     "placement": f"one of {', '.join(PLACEMENTS)}",
     "kind": f"one of {', '.join(RESPONSES)}",
     "limit": f"a whole number from 1 to {MOST_OFFERS}",
     "cart": f"a list of at most {MOST_IN_CART} product ids",
-    "cart[]": f"a product id: {_ID}",
+    "cart[]": f"a product id: {AN_ID}",
     "preview": "true or false",
     "explain": "true or false",
     "customers": f"a list of at most {MOST_CUSTOMERS} objects, each with a customer_id or an anonymous_id",
@@ -83,7 +91,7 @@ EXPECTED: Mapping[str, str] = {
         "offer_id",
         "response_id",
     ],
-    _ID,
+    AN_ID,
 )
 """Per field, what is expected of it; every error about the field says so."""
 

@@ -139,7 +139,7 @@ def judged(decisions: Iterable[Decided], shop: Shop, truth: RawTruth) -> Verdict
     for decided in decisions:
         who = truth.customer(decided.customer_id, decided.now, decided.unheard)
         true = truth.all_held_back(who, products, decided.now, BEGAN)
-        too_many = who.sends_back_too_much(decided.now)
+        too_many = who.sends_back_too_much()
         must = {offer_id: _must(offer, true, too_many) for offer_id, offer in offers.items()}
         ours = _said(decided.answer)
         shown = [each["product_id"] for each in decided.answer["offers"]]

@@ -206,16 +206,20 @@ class Decision:
     def _fallback(self) -> str | None:
         if self.by_default:
             return "placement_default"
+        stale = {name for name, rule in self.book.signals.items() if rule.on_stale == "degrade" and self._silent(name)}
+        if stale - {"profile"}:
+            return "stale_signal"
         if not (self.facts.known and self.profiled):
             return "unknown_customer"
         if "propensity" not in self.known.models:
             return "no_model"
-        for signal, rule in self.book.signals.items():
-            heard = self.facts.feeds.get(signal)
-            silent = signal != "profile" if heard is None else self.facts.now - heard > rule.max_age_s
-            if rule.on_stale == "degrade" and silent:
-                return "stale_signal"
-        return None
+        return "stale_signal" if stale else None
+
+    def _silent(self, signal: str) -> bool:
+        heard = self.facts.feeds.get(signal)
+        if heard is None:
+            return signal != "profile"
+        return self.facts.now - heard > self.book.signals[signal].max_age_s
 
     def _signals(self) -> dict[str, Any]:
         told: dict[str, Any] = {}

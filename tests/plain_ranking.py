@@ -44,10 +44,10 @@ def ranked(
             break
         chosen, chance = _drawn(world, left, len(shown))
         shown.append((chosen, chance))
-        for each in left:
-            same = each.product_id is not None and each.product_id == chosen.product_id
+    for chosen, _ in shown:
+        for each in best_first(among):
             alike = each.offer.exclusive_group and each.offer.exclusive_group == chosen.offer.exclusive_group
-            if alike and each is not chosen and not same:
+            if alike and each is not chosen and each.priority >= floor:
                 excluded.append((each, chosen))
     return shown, excluded
 

@@ -6,7 +6,6 @@ then the plainest loop there is. With the project it shares what docs/suppressio
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,16 +100,12 @@ class Customer:
         found = {product_id: self.last_bought(product_id) for product_id in self.bought}
         return {product_id: at for product_id, at in found.items() if at is not None}
 
-    def sends_back_too_much(self, now: float) -> bool:
-        """More than half of the units bought, of late, from three orders on."""
+    def sends_back_too_much(self) -> bool:
+        """More than half of the units bought, from three orders on."""
         whole = [order for order in self.orders.values() if any(each.units for each in order)]
-        units = sum(_faded(each.units, each.at, now) for order in whole for each in order)
-        back = sum(_faded(count, at, now) for at, count in self.sent_back)
+        units = sum(each.units for order in whole for each in order)
+        back = sum(count for _, count in self.sent_back)
         return len(whole) >= 3 and round(back / units, 6) > 0.5
-
-
-def _faded(units: int, at: int, now: float) -> float:
-    return units * math.exp2(-(now - at) / (365 * DAY_S))
 
 
 class RawTruth:

@@ -8,7 +8,7 @@ What the fast path says must be what this says, to the last word of every reason
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -70,8 +70,8 @@ class World:
 
     @cached_property
     def returned_share(self) -> float:
-        bought, back = (faded(self, name) for name in ("Order Completed", "Order Refunded"))
-        return min(back / bought, 1.0) if bought else math.nan
+        bought, back = (units(self.named(name)) for name in ("Order Completed", "Order Refunded"))
+        return min(back / bought, 1.0) if bought else 0.0
 
     @cached_property
     def met(self) -> dict[str, float | None]:
@@ -187,10 +187,8 @@ def named_by(condition: Any) -> Iterator[tuple[str, float]]:
             yield from named_by(part)
 
 
-def faded(world: World, name: str) -> float:
-    now = world.facts.now
-    lines = [(line, e) for e in world.named(name) for line in e.body["products"]]
-    return sum(line["quantity"] * 2 ** (-(now - e.occurred_at) / (365 * DAY_S)) for line, e in lines)
+def units(events: Iterable[Event]) -> int:
+    return sum(line["quantity"] for event in events for line in event.body["products"])
 
 
 def budget(world: World, offer: Offer) -> Iterator[Said]:
@@ -219,13 +217,15 @@ def feeds(world: World, offer: Offer) -> Iterator[Said]:
     facts, over_products = world.facts, bool(offer.product_ids or offer.category)
     for signal in ("profile", "stock"):
         rule, heard = world.book.signals[signal], facts.feeds.get(signal)
-        if signal == "profile" and facts.profile is None:
+        if signal == "profile" and (facts.profile is None or not (over_products or offer.eligibility is not None)):
             continue
         if signal == "stock" and (not over_products or facts.location_id is None):
             continue
+        if rule.on_stale != "suppress":
+            continue
         if signal == "stock" and heard is None:
             yield said("signal_missing", "stock", "no message yet", "a stock feed", None, facts.location_id)
-        elif heard is not None and rule.on_stale == "suppress":
+        elif heard is not None:
             yield from stale(world, signal, heard)
     book = world.book
     personal = offer.eligibility is not None or offer.kind in book.consent.personal_kinds
@@ -544,6 +544,8 @@ def stock(world: World, product: Product) -> Iterator[Said]:
         yield said("stock_unknown", "location", None, "a location_id")
         return
     level = facts.stock.get(product.product_id)
+    if level is None and facts.feeds.get("stock") is None and world.book.signals["stock"].on_stale != "suppress":
+        return
     if level is None:
         yield said("stock_unknown", "stock", None, minimum, None, facts.location_id)
     elif level.quantity < minimum and shop_for(world, product) is None:

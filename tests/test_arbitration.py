@@ -85,6 +85,18 @@ def test_of_an_exclusive_group_one_is_shown_and_the_others_name_it():
     assert [(s.offer.offer_id, by) for s, by in ranking.excluded] == [("a", "b")]
 
 
+def test_the_others_of_a_group_are_named_whatever_else_would_have_masked_them():
+    among = [
+        scored("a", value=3.0, group="g"),
+        scored("b", value=2.0, group="g")._replace(product_id="product-of-a"),
+        scored("c", value=1.0, category="x", group="g"),
+        scored("z", value=9.0, category="x"),
+    ]
+    ranking = rank(among, Arbitration(per_category=1), 2, "s")
+    assert shown(ranking) == ["z", "a"]
+    assert [(s.offer.offer_id, by) for s, by in ranking.excluded] == [("b", "a"), ("c", "a")]
+
+
 def test_a_category_fills_at_most_its_share():
     many = [scored(name, category="yogurt") for name in "abcd"]
     assert shown(rank([*many, scored("z", value=0.1)], Arbitration(per_category=2), 5, "s")) == ["a", "b", "z"]

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from features import database, identity, profiles
 from features.catalog import load_catalog
-from features.events import EventLog
+from features.events import EventLog, check
 from features.intake import Intake
 from features.signals import Signals
 
@@ -66,6 +66,14 @@ def test_what_was_answered_as_stored_is_online(intake, store):
     assert receipt.stored
     assert receipt.customer_id == "1"
     assert store.rows["1"][1].items["p:chair-oak"][profiles.LAST_ID] == "m1"
+
+
+def test_who_is_only_in_the_log_so_far_has_all_of_it_in_the_first_live_profile(intake, store, workspace):
+    past = check(order("before", product="table-oak-180"), NOW - 50)
+    with database.transaction(database.connect(workspace)) as connection:
+        EventLog().append(connection, past, "1")  # as from a file that is not built yet
+    intake.one(order("m1"), NOW)
+    assert {"p:table-oak-180", "p:chair-oak"} <= set(store.rows["1"][1].items)
 
 
 def test_the_catalog_fills_in_category_and_price(intake, store):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from features import returns
 from features.profiles import RETURN_ID, RETURN_REASON, RETURNED
 from features.vocabulary import Offer, Product
 from serving.facts import moment
@@ -107,7 +108,7 @@ def _shared_with(
 
 def too_many(case: Case, offer: Offer) -> Reasons:
     """Who sends back too large a share of what they buy. The share changes with orders and returns alone."""
-    rule, share = case.book.too_many_returns, round(case.features["return_rate"], 6)
+    rule, share = case.book.too_many_returns, round(returns.share(case.facts.profile), 6)
     if offer.kind in rule.lets_through or not share > rule.share or not case.features["orders"] >= rule.orders:
         return ()
     return (Reason("too_many_returns", "share", share, rule.share),)

@@ -15,13 +15,15 @@ def channel_of_placement(case: Case, offer: Offer) -> Reasons:
 
 
 def profile(case: Case, offer: Offer) -> Reasons:
-    if case.facts.profile_missing and needs_profile(case, offer):
+    if not needs_profile(case, offer):
+        return ()
+    if case.facts.profile_missing:
         return (Reason("signal_missing", "profile", "no profile store", "a profile"),)
     return _stale(case, "profile") if case.facts.known else ()
 
 
 def stock(case: Case, offer: Offer) -> Reasons:
-    if not case.has_products(offer) or case.facts.location_id is None:
+    if not case.has_products(offer) or case.facts.location_id is None or not case.demands("stock"):
         return ()
     if case.facts.feeds.get("stock") is None:
         return (Reason("signal_missing", "stock", "no message yet", "a stock feed", evidence=case.facts.location_id),)
