@@ -74,7 +74,7 @@ def moment_of(value: Any, field: str) -> float:
     """The time that a text says, in epoch seconds; a text without a zone means UTC."""
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value.strip())
+            moment = datetime.fromisoformat(value.strip().upper())
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             pass

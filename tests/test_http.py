@@ -130,7 +130,10 @@ def test_a_storys_query_that_is_wrong_is_told_by_name(face: Face, query: str, fi
     assert errors(face.get(f"/customers/1042?{query}")) == {field: sentence}
 
 
-@pytest.mark.parametrize("customer_id", ["7", "anonymous:a-7", "a/b", "caf%C3%A9"])
+@pytest.mark.parametrize(
+    "customer_id",
+    ["7", "anonymous:a-7", "a/b", "caf%C3%A9", "%E5%B1%B1%E3%80%80%E7%94%B0", "%F0%9F%91%A9%E2%80%8D%F0%9F%9A%80"],
+)
 def test_a_customer_nobody_knows_is_a_404_by_any_id(face: Face, customer_id: str) -> None:
     for method, path in (("GET", ""), ("GET", "/export"), ("DELETE", "")):
         answer = face.request(method, f"/customers/{customer_id}{path}")
@@ -139,7 +142,9 @@ def test_a_customer_nobody_knows_is_a_404_by_any_id(face: Face, customer_id: str
 
 @pytest.mark.parametrize("customer_id", ["x" * 256, "a%00b"])
 def test_a_customer_id_that_is_none_is_refused(face: Face, customer_id: str) -> None:
-    assert "expected 1 to 255 characters" in errors(face.get(f"/customers/{customer_id}/export"))["customer_id"]
+    assert (
+        "expected a text of 1 to 255 characters" in errors(face.get(f"/customers/{customer_id}/export"))["customer_id"]
+    )
 
 
 def test_a_customer_is_for_server_keys_only(locked: Face) -> None:
