@@ -13,9 +13,10 @@ import pytest
 from features import database, profiles
 from features.affinity import affinities
 from features.catalog import load_catalog
+from features.events import EventLog
 from features.intake import Intake
 from features.store import ProfileStore
-from features.vocabulary import DAY_S
+from features.vocabulary import DAY_S, Event
 from features.workspace import Workspace
 from tests.homes import at_home, opened
 from training import datasets
@@ -69,6 +70,21 @@ def test_nothing_known_after_as_of_is_in_a_dataset(
     churns = [churn_dataset(workspace, store, T, CHURN.columns) for workspace, store in (whole, cut)]
     assert churns[0].frame.equals(churns[1].frame)
     assert churns[0].rows.tobytes() == churns[1].rows.tobytes()
+
+
+def test_what_comes_later_moves_no_cut_and_silence_ends_with_the_last_event(workspace: Workspace) -> None:
+    def heard(message_id: str, at: float) -> None:
+        with database.transaction(database.connect(workspace)) as connection:
+            EventLog().append(connection, Event(message_id, "Product Viewed", at, at, "c"), "c")
+
+    assert datasets.last_heard(workspace) is None
+    heard("first", T)
+    asked = (T - 1, T, T + DAY_S, T + 5 * DAY_S)
+    before = [datasets.last_heard(workspace, at) for at in asked]
+    assert before == [None, T, T + DAY_S, T]
+    heard("later", T + 6 * DAY_S)
+    assert [datasets.last_heard(workspace, at) for at in asked] == before
+    assert datasets.last_heard(workspace) == T + 6 * DAY_S
 
 
 def test_two_customers_who_turn_out_to_be_one_later_are_still_two_at_that_moment(tmp_path: Path) -> None:

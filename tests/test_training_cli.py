@@ -12,13 +12,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from features.vocabulary import DAY_S
+from features import database
+from features.events import EventLog
+from features.vocabulary import DAY_S, Event
 from features.workspace import Workspace
 from tests.homes import at_home
 from training.__main__ import app
 from training.tasks import CHURN
 
 LATE = "2026-03-01"
+AT = market.BEGIN + 230 * DAY_S
 QUICK = ["--param", "trees=20", "--param", "resamples=20"]
 
 
@@ -78,9 +81,8 @@ def test_before_anybody_was_known_nobody_is_scored(home: Path, tmp_path: Path) -
 
 
 def test_pairs_keep_their_order_and_columns_and_a_stranger_gets_the_mean_rate(home: Path, tmp_path: Path) -> None:
-    at = market.BEGIN + 230 * DAY_S
-    rows = [(f"c{n:03}", f"campaign-230-{category}", at) for n in (7, 3) for category in market.CATEGORIES]
-    pairs = pd.DataFrame([*rows, ("nobody", "campaign-80-tea", at)], columns=["customer_id", "offer_id", "as_of"])
+    rows = [(f"c{n:03}", f"campaign-230-{category}", AT) for n in (7, 3) for category in market.CATEGORIES]
+    pairs = pd.DataFrame([*rows, ("nobody", "campaign-80-tea", AT)], columns=["customer_id", "offer_id", "as_of"])
     asked, out = tmp_path / "pairs.parquet", tmp_path / "scores.parquet"
     pairs.assign(mine=1).to_parquet(asked)
     run(home, "score", "propensity", "--pairs", str(asked), "--out", str(out), "--json")
@@ -155,6 +157,12 @@ BAD_PAIRS = [
         {"customer_id": "c", "offer_id": "no such", "as_of": 1.0},
         "unknown offer `no such`; expected one of the catalog's 16",
     ),
+    ({"customer_id": None, "offer_id": "campaign-80-tea", "as_of": 1.0}, "customer_id is empty in a row"),
+    ({"customer_id": b"c", "offer_id": "campaign-80-tea", "as_of": 1.0}, "customer_id is bytes; expected texts"),
+    (
+        {"customer_id": "c", "offer_id": "campaign-80-tea", "as_of": 1_750_000_000_000},
+        "as_of is `1750000000000`; expected a time, or seconds",
+    ),
     ({"customer_id": "c", "offer_id": "campaign-80-tea", "as_of": "noon"}, "as_of is `noon`; expected RFC 3339"),
     (
         {"customer_id": "c", "offer_id": "campaign-80-tea", "as_of": 1.0, "channel": "wap"},
@@ -177,3 +185,21 @@ def test_an_empty_workspace_says_what_to_do_first(tmp_path: Path) -> None:
     home = tmp_path / "empty"
     assert run(home, "train", "churn", code=2).endswith("run `python -m features ingest` first")
     assert run(home, "promote", "churn", code=2) == "no model for `churn` yet; run `python -m training train churn`"
+
+
+def test_a_customer_is_the_same_as_text_as_number_and_as_pandas_index(home: Path, tmp_path: Path) -> None:
+    bought = [{"product_id": "tea-0", "quantity": 1, "price": 9.0, "category": "tea"}]
+    events = [
+        Event(f"n-{n}", "Order Completed", AT - n, AT - n, "2375", body={"products": bought}) for n in range(1, 9)
+    ]
+    with database.transaction(database.connect(Workspace(home))) as connection:
+        EventLog().append_many(connection, [(event, "2375") for event in events])  # not built: scoring builds it
+    asked, out, found = tmp_path / "pairs.parquet", tmp_path / "scores.parquet", []
+    for ids in (["2375", "x"], [2375, 1], [2375.0, 1.0]):
+        pairs = pd.DataFrame({"customer_id": ids, "offer_id": "campaign-230-tea", "as_of": AT})
+        for kept in (pairs, pairs.set_index("customer_id")):
+            kept.to_parquet(asked)
+            run(home, "score", "propensity", "--pairs", str(asked), "--out", str(out), "--json")
+            found.append(tuple(pd.read_parquet(out)["score"]))
+    assert len(set(found)) == 1
+    assert found[0][0] != found[0][1]

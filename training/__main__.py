@@ -53,10 +53,12 @@ def _train(workspace: Workspace, task: Task, settings: Settings, at: float | Non
     from features.store import ProfileStore
     from training import datasets, learning, registry
 
-    newest = datasets.newest_event(workspace)
-    if newest is None:
-        raise datasets.NoLabels(f"`{workspace.home}` holds no events; run `python -m features ingest` first")
-    at = newest if at is None else min(at, newest)  # silence after the newest event is no label: nobody listened
+    heard = datasets.last_heard(workspace, at)
+    if heard is None:
+        known = "" if at is None else " that were known then"
+        raise datasets.NoLabels(f"`{workspace.home}` holds no events{known}; run `python -m features ingest` first")
+    at = heard
+    _build_lacking(workspace)
     store = ProfileStore(workspace)
     told("opening the feature store", 1, 1)
     data, verdict = learning.learn(workspace, store, task, settings, at, told)
@@ -138,6 +140,7 @@ def _score(
     scorer = registry.scorer(found)
     from features.store import ProfileStore
 
+    _build_lacking(workspace)
     store = ProfileStore(workspace)
     told("opening model and feature store", 1, 1)
     scores = scoring.scores(workspace, store, task, scorer, at, asked, told)
@@ -145,6 +148,15 @@ def _score(
     out.parent.mkdir(parents=True, exist_ok=True)
     scores.to_parquet(out, index=False)
     return {"task": task.name, "version": found.version, "rows": len(scores), "out": str(out)}
+
+
+def _build_lacking(workspace: Workspace) -> None:
+    """Profiles as known at past moments may be behind the log, as after `features ingest`. Raises NotBuilt."""
+    from features import offline
+    from features.build import build_lacking
+
+    offline.demand_built(workspace)
+    build_lacking(workspace)
 
 
 # --------------------------------------------------------------------------------------- arguments

@@ -24,10 +24,13 @@ from features.offer_index import Floats
 from features.offline import part_of
 from features.pairs import PAIR_COLUMNS, pair_rows
 from features.store import ProfileStore
+from features.vocabulary import DAY_S
 from features.workspace import Workspace
 from training.labels import churn_cuts, churn_labels, propensity_labels
 
 MOMENTS_AT_ONCE = 1_500
+SILENCE_S = DAY_S
+"""So long nothing at all was heard of anybody: then nobody listened."""
 """Profiles held in memory at a time: 60 kB each in a grocer's data."""
 
 Progress = Callable[[str, int, int], None]
@@ -105,13 +108,19 @@ def customers(workspace: Workspace, as_of: float) -> list[str]:
         return sorted(set(map(whose_at(connection, as_of), connection.execute(query.distinct()))))
 
 
-def newest_event(workspace: Workspace) -> float | None:
-    """When we last heard of anything that a customer did."""
+def last_heard(workspace: Workspace, as_of: float | None = None) -> float | None:
+    """Up to when there is something to learn from: `as_of`, or when we had last heard of anything that a customer did,
+    where that is longer ago than `SILENCE_S`. None where nothing was known by then.
+
+    Silence after the last event is no label: nobody listened. What comes later moves no cut of before.
+    """
     columns = database.events.c
     query = sa.select(sa.func.max(columns.known_at)).where(columns.customer_id.is_not(None))
+    if as_of is not None:
+        query = query.where(columns.known_at <= as_of)
     with database.reading(database.connect(workspace)) as connection:
         found: float | None = connection.execute(query).scalar_one()
-    return found
+    return found if found is None or as_of is None or as_of - found > SILENCE_S else as_of
 
 
 def _frame(rows: Sequence[Sequence[object]], names: tuple[str, ...]) -> pd.DataFrame:

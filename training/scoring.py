@@ -6,6 +6,7 @@ The same features and the same scorer as in serving. Which model is asked is the
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from training import datasets, lines
 from training.tasks import Task
 
 Progress = Callable[[str, int, int], None]
+LATEST_S = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
 
 
 class BadPairs(ValueError):
@@ -95,7 +97,8 @@ def score_lines(
 
 def read_pairs(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        pairs = pd.read_parquet(path)
+        return pairs if pairs.index.names == [None] else pairs.reset_index()
     except Exception as error:
         reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "no parquet file"
         raise BadPairs(f"cannot read `{path}`: {reason}; expected a parquet file of pairs") from error
@@ -128,8 +131,18 @@ def _keyed(pairs: pd.DataFrame, item: str, optional: str) -> pd.DataFrame:
     for name in ("customer_id", item, "as_of"):
         if name not in pairs:
             raise BadPairs(f"column `{name}` is missing; expected customer_id, {item}, as_of[, {optional}]")
-    made = {name: [str(value) for value in pairs[name]] for name in ("customer_id", item)}
+    made = {name: [_id(name, value) for value in pairs[name]] for name in ("customer_id", item)}
     return pd.DataFrame(made, dtype=object).assign(as_of=[_moment(value) for value in pairs["as_of"]])
+
+
+def _id(name: str, value: object) -> str:
+    """A whole number is that number, though a column with gaps makes it 2375.0."""
+    if value is None or value is pd.NA or value != value:
+        raise BadPairs(f"{name} is empty in a row; expected an id in each")
+    if isinstance(value, bytes):
+        raise BadPairs(f"{name} is bytes; expected texts or whole numbers")
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
 
 
 def _number(name: str, value: object, least: float) -> float:
@@ -149,6 +162,8 @@ def _moment(value: object) -> float:
         utc = value.tz_localize("UTC") if value.tzinfo is None else value
         return float(utc.timestamp())
     if isinstance(value, int | float | np.number) and np.isfinite(float(value)):
+        if not 0 <= float(value) < LATEST_S:
+            raise BadPairs(f"as_of is `{value}`; expected a time, or seconds since 1970 before the year 2200")
         return float(value)
     try:
         return moment(value)
