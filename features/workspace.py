@@ -73,6 +73,7 @@ class Workspace:
             "ONESTORY_HOME": str(self.home),
             "BENTOML_HOME": str(self.home / "bentoml"),
             "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.home}/mlflow.db",
+            "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR") or str(self.home / "matplotlib"),  # its list of fonts
             "BENTOML_DO_NOT_TRACK": "True",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "FEAST_USAGE": "False",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from features.store import ProfileStore
 from features.workspace import PROJECT, Workspace
 from tests.homes import opened
 
+os.environ["MPLCONFIGDIR"] = str(Path(tempfile.gettempdir(), "onestory-tests-matplotlib"))  # fonts are found once
 settings.register_profile("test", deadline=None, derandomize=True)
 settings.register_profile("prove", deadline=None, max_examples=2_000)
 settings.load_profile("test")
