@@ -1,8 +1,9 @@
 """How often each offer has been accepted by all customers together, per day: what its budget is held against.
 
 Counted in the transaction that stores the response, so a repeated message counts once and two workers never
-lose one. What was accepted on a day that is over counts for that day, whenever we hear of it. A day is UTC's.
-Whether a budget is spent is the business of a rule.
+lose one. One decision's offer is taken up once, whatever says so and how often (a coupon, the order, `/respond`):
+on the first day that any of them names. What says no decision counts by itself. What was accepted on a day that is
+over counts for that day, whenever we hear of it. A day is UTC's. Whether a budget is spent is the business of a rule.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from features import database, driver
+from features import database, driver, erased
 from features.vocabulary import DAY_S, Event
 
 
@@ -55,11 +56,32 @@ def counts(event: Event) -> bool:
 
 
 def note(connection: sa.Connection, event: Event, seq: int) -> None:
-    """Count a new event of the log if it is an offer taken up."""
+    """Count a new event of the log if it is an offer taken up that was not counted yet."""
     if not counts(event):
         return
-    values = {"offer_id": event.body["offer_id"], "day": day_of(event.occurred_at), "uses": 1, "seq": seq}
-    driver.each(connection, _counting(connection.dialect.name), [values])
+    day = day_of(event.occurred_at)
+    before = _counted_for(connection, event, day)
+    if before is not None and before <= day:
+        return
+    uses = [(day, 1)] if before is None else [(before, -1), (day, 1)]
+    values = [{"offer_id": event.body["offer_id"], "day": each, "uses": more, "seq": seq} for each, more in uses]
+    driver.each(connection, _counting(connection.dialect.name), values)
+
+
+def _counted_for(connection: sa.Connection, event: Event, day: int) -> int | None:
+    """The day for which this offer of this decision was counted, None if it was not; from now on the earlier one.
+
+    What is kept of the two is a mark, which tells of nobody: it stays when the customer is erased, as the count does.
+    """
+    decision_id = event.body.get("decision_id")
+    if decision_id is None:
+        return None
+    mark = erased.mark(connection, "acceptance", f"{decision_id}\0{event.body['offer_id']}")
+    found = driver.each(connection, _BEFORE, [{"of": mark}])
+    before: int | None = found[0][0] if found else None
+    if before is None or day < before:
+        driver.each(connection, _marking(connection.dialect.name), [{"mark": mark, "day": day}])
+    return before
 
 
 @cache
@@ -67,10 +89,17 @@ def _counting(dialect: str) -> sa.Insert:
     """Made once, see `database.insert_of`."""
     table = database.offer_uses
     new = database.insert_of(dialect, table).values(database.by_name("offer_id", "day", "uses", "seq"))
-    more = {"uses": table.c.uses + 1, "seq": new.excluded.seq}
+    more = {"uses": table.c.uses + new.excluded.uses, "seq": new.excluded.seq}
     return new.on_conflict_do_update(index_elements=["offer_id", "day"], set_=more)
 
 
+@cache
+def _marking(dialect: str) -> sa.Insert:
+    new = database.insert_of(dialect, database.acceptances).values(database.by_name("mark", "day"))
+    return new.on_conflict_do_update(index_elements=["mark"], set_={"day": new.excluded.day})
+
+
+_BEFORE = sa.select(database.acceptances.c.day).where(database.acceptances.c.mark == sa.bindparam("of"))
 _table = database.offer_uses
 _NEW = (
     sa.select(_table.c.offer_id, _table.c.day, _table.c.uses, _table.c.seq)

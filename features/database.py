@@ -106,6 +106,12 @@ offer_uses = sa.Table(
     sa.Column("uses", sa.Integer, nullable=False, doc="how often it was accepted on that day, by anybody"),
     sa.Column("seq", sa.BigInteger, nullable=False, index=True, doc="of the event counted last"),
 )
+acceptances = sa.Table(
+    "acceptances",
+    metadata,
+    sa.Column("mark", sa.LargeBinary, primary_key=True, doc="HMAC of a decision and its offer taken up: counted once"),
+    sa.Column("day", sa.Integer, nullable=False, doc="of `offer_uses` for which it is counted"),
+)
 requests = sa.Table(
     "requests",
     metadata,

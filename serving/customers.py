@@ -24,6 +24,7 @@ from serving.erasure import Eraser
 from serving.export import export, held_ids
 from serving.problems import not_now
 from serving.question import Question
+from serving.responses import each_once
 from serving.story import Known, story
 
 MOST_DECISIONS = 5
@@ -88,7 +89,7 @@ class Customers:
 
 
 def _responses(connection: sa.Connection, customer_id: str) -> list[Event]:
-    """What the customer did with offers lately, the latest first."""
+    """What the customer did with offers lately, the latest first; taken up once, told once: when it was first."""
     rows = connection.execute(_RESPONDED, {"customer_id": customer_id})
-    found = sorted((event_of(row) for row in rows), key=lambda event: event.key, reverse=True)
-    return found[:MOST_RESPONSES]
+    found = list(each_once(sorted((event_of(row) for row in rows), key=lambda event: event.key)))
+    return found[::-1][:MOST_RESPONSES]

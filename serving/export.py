@@ -21,6 +21,7 @@ from features.vocabulary import Event
 from features.workspace import Workspace
 from serving import decision_files
 from serving.facts import moment
+from serving.responses import each_once
 
 AT_ONCE = 1_000
 NAMES = (
@@ -50,7 +51,7 @@ def export(workspace: Workspace, customer_id: str, now: float) -> Iterator[bytes
         "merges": [_merge(each) for each in merges],
         "profile": _profile(profiles.unpack(row.state, row.items), now) if row else None,
         "events": (_event(event) for event in _again(first_event, events)),
-        "responses": (_response(event) for event in _events(engine, ids, "Offer Responded")),
+        "responses": map(_response, each_once(_events(engine, ids, "Offer Responded"))),
         "requests": requests,
         "reservations": reservations,
         "dismissals": dismissals,

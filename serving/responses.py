@@ -6,10 +6,10 @@ who it was for and what it offered; nothing else is believed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from features.vocabulary import ANONYMOUS
+from features.vocabulary import ANONYMOUS, Event
 from serving.decision_log import DecisionLog
 from serving.problems import bad_input, not_found, shown
 from serving.schemas import RespondRequest
@@ -59,6 +59,18 @@ def accepted_by(
         if offer["product_id"] in bought:
             message_id = f"{order['message_id']}:accepted:{offer['rank']}"
             yield _event(message_id, record, offer, "accepted", order["occurred_at"])
+
+
+def each_once(events: Iterable[Event]) -> Iterator[Event]:
+    """Responses without those that say again that this offer of this decision was taken up: one acceptance is told."""
+    taken: set[tuple[Any, Any]] = set()
+    for event in events:
+        key = event.body.get("decision_id"), event.body.get("offer_id")
+        if event.body.get("response") == "accepted" and key[0] is not None:
+            if key in taken:
+                continue
+            taken.add(key)
+        yield event
 
 
 def _event(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +58,7 @@ class Log:
         self.logins: dict[str, str] = {}
         self.feeds: dict[tuple[str, str], float] = {}
         self.shelves: dict[tuple[str, str], tuple[float, str]] = {}
-        self.used: Counter[tuple[str, int | None]] = Counter()
+        self.taken_up: dict[tuple[str, str], int] = {}
         self.responses: list[tuple[Any, Mapping[str, Any]]] = []
 
     def read_on(self) -> None:
@@ -91,13 +90,19 @@ class Log:
             body = orjson.loads(row.body)
             self.responses.append((row, body))
             if body["response"] == "accepted":
-                self.used.update([(body["offer_id"], None), (body["offer_id"], math.floor(row.occurred_at / DAY_S))])
+                once, day = body.get("decision_id", row.message_id), math.floor(row.occurred_at / DAY_S)
+                self.taken_up[body["offer_id"], once] = min(day, self.taken_up.get((body["offer_id"], once), day))
         for feed in said:
             self.feeds[feed] = max(row.occurred_at, self.feeds.get(feed, 0.0))
 
     def events(self, customer_id: str) -> list[Event]:
         with database.reading(self.engine) as connection:
             return EventLog().of_customer(connection, customer_id)
+
+    def used(self, offer_id: str, day: int) -> tuple[int, int]:
+        """In all, and on that day; what is said of one decision's offer again and again is one time, the first."""
+        days = [each for (offer, _), each in self.taken_up.items() if offer == offer_id]
+        return len(days), days.count(day)
 
     def heard(self, signal: str, place: str = "") -> float | None:
         return max((self.feeds[key] for key in {(signal, ""), (signal, place)} if key in self.feeds), default=None)
@@ -216,10 +221,7 @@ class Plain:
             contacts=self._contacts(customer_id, now) if ask.channel in OUTBOUND else Contacts(),
             carried=self._carried(ask, customer_id, now),
             shops=Shops(self),
-            used={
-                each: (self.log.used[each, None], self.log.used[each, math.floor(now / DAY_S)])
-                for each in self.catalog.offers
-            },
+            used={each: self.log.used(each, math.floor(now / DAY_S)) for each in self.catalog.offers},
             seed=seed,
         )
         features = {name: math.nan if row[name][0] is None else row[name][0] for name in FEATURES}

@@ -55,6 +55,8 @@ STORY = [
     said(8, "$alias", "3", previous_id="1"),
     said(9, "Order Refunded", "2", order_id="o1", products=[{"product_id": "p", "quantity": 1, "price": 2.5}]),
     said(0, "Stock Updated", None, **SHELF, quantity=9),
+    said(10, "Offer Responded", offer_id="v", offer_kind="promotion", response="accepted", decision_id="d1"),
+    said(11, "Offer Responded", offer_id="v", offer_kind="promotion", response="accepted", decision_id="d1"),
 ]
 
 
@@ -172,7 +174,7 @@ def test_a_writer_waits_no_longer_than_it_was_told(workspace: Workspace) -> None
 
 def test_events_leave_the_same_behind_by_sqlalchemy_alone(tmp_path: Path) -> None:
     def taken(name: str) -> tuple[list[intake.Receipt], dict[str, bytes], list[list[Any]]]:
-        engine = sa.create_engine(f"sqlite:///{tmp_path / name}.db")
+        engine = sa.create_engine(f"sqlite:///{tmp_path / name}.db").execution_options(onestory_secret=lambda: b"key")
         database.metadata.create_all(engine)
         engine.dialect.name = name  # of a database that `driver` does not know, everything goes by SQLAlchemy
         online = Online()
@@ -187,7 +189,11 @@ def test_events_leave_the_same_behind_by_sqlalchemy_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "statement", [events._new, profile_rows.keeping, signals._hearing, signals._levelling, budgets._counting]
+    "statement",
+    [
+        *(events._new, profile_rows.keeping, signals._hearing, signals._levelling),
+        *(budgets._counting, budgets._marking),
+    ],
 )
 def test_what_inserts_is_said_in_the_words_of_postgresql_too(statement: Any) -> None:
     text = str(statement("postgresql").compile(dialect=postgresql.dialect()))

@@ -1,0 +1,190 @@
+"""What customers do with offers, as shops say it: by `/respond`, Segment's promotions and coupons, and orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count, permutations
+from typing import Any
+
+import orjson
+import pytest
+
+from features.budgets import Used
+from features.vocabulary import DAY_S
+from features.workspace import Workspace
+from serving.engine import Engine
+from serving.question import Question
+from serving.schemas import RespondRequest
+from tests.homes import at_home
+
+NOW = 1_790_000_000.0 // DAY_S * DAY_S + DAY_S / 2
+VALID = "valid_from: 2020-01-01, valid_until: 2099-01-01"
+OFFERS = f"""\
+offers:
+  - {{offer_id: voucher, kind: promotion, product_ids: [table], channels: [web], {VALID},
+     value: {{margin: 9, discount: 5}}, budget: {{total: 2}}}}
+  - {{offer_id: endless, kind: promotion, product_ids: [chair], channels: [web], {VALID}, value: {{margin: 1}}}}
+"""
+PRODUCTS = """\
+product_id,name,price,category,parent_id
+table,Table,90,tables,
+chair,Chair,40,chairs,
+"""
+numbers = count(1)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    path = tmp_path_factory.mktemp("responses") / "home"
+    path.mkdir()
+    (path / "offers.yaml").write_text(OFFERS)
+    (path / "products.csv").write_text(PRODUCTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with at_home(Workspace(path)) as workspace:
+            yield workspace
+
+
+@pytest.fixture(scope="module")
+def engine(home: Workspace) -> Iterator[Engine]:
+    """One worker; every product is there."""
+    opened = Engine.open(home)
+    for product_id in opened.policy.catalog.products:
+        say(opened, "Stock Updated", None, product_id=product_id, location_id="online", quantity=50)
+    yield opened
+    opened.close()
+    opened.store.close()
+
+
+@pytest.fixture
+def customer(request: pytest.FixtureRequest) -> str:
+    """A customer of the test's own."""
+    return str(request.node.name)
+
+
+def say(engine: Engine, event: str, who: str | None, at: float = NOW, **properties: Any) -> str:
+    """A message of a shop's server, taken in; its id."""
+    message_id = properties.pop("message_id", f"m{next(numbers)}")
+    context = {"channel": properties.pop("via")} if "via" in properties else {}
+    said = {"type": "track", "event": event, "messageId": message_id, "properties": properties, "context": context}
+    said |= {"userId": who} if who else {}
+    (receipt,) = engine.ingest([said], at, None)
+    assert receipt.problem is None
+    return str(message_id)
+
+
+def decide(engine: Engine, who: str, at: float = NOW, channel: str = "web", limit: int = 9) -> dict[str, Any]:
+    """Asked while every feed has just been heard of."""
+    for signal in ("stock", "profile"):
+        say(engine, "Feed Alive", None, at, signal=signal)
+    placement = {"call_centre": "agent"}.get(channel, "home")
+    return dict(engine.decision(Question(who, channel, placement, limit=limit), at))
+
+
+def respond(engine: Engine, decision: dict[str, Any], offer_id: str, kind: str, at: float = NOW, **more: Any) -> None:
+    ids = {"decision_id": decision["decision_id"], "offer_id": offer_id, "response_id": f"r{next(numbers)}"}
+    engine.respond(RespondRequest(**{**ids, "kind": kind, **more}), at)
+
+
+def used(engine: Engine, offer_id: str, at: float = NOW) -> Used:
+    engine.signals.refresh()
+    return engine.signals.used(offer_id, at)
+
+
+def responses(engine: Engine, who: str, at: float = NOW) -> list[dict[str, Any]]:
+    """What the story tells of the customer's responses, the latest first."""
+    story = orjson.loads(engine.customers.story(who, at + 60, "call_centre", None) or b"")
+    found: list[dict[str, Any]] = story["contacts"]["responses"]
+    return found
+
+
+def offered(decision: dict[str, Any]) -> list[str]:
+    return [each["offer_id"] for each in decision["offers"]]
+
+
+# -------------------------------------------------------------------------------- one redemption, one use
+
+
+Steps = list[Callable[[], Any]]
+
+
+def taken_up(engine: Engine, who: str, decision: dict[str, Any], offer: str, product: str, at: float = NOW) -> Steps:
+    """All that may say that an offer of a decision was taken up, one a minute; what it says is the same each time."""
+    of = {"decision_id": decision["decision_id"]}
+    bought = {**of, "order_id": f"o-{who}", "products": [{"product_id": product}]}
+    name = f"{who}-{offer}"
+    said = {"decision_id": of["decision_id"], "offer_id": offer, "kind": "accepted", "response_id": f"r-{name}"}
+    return [
+        lambda: say(engine, "Coupon Applied", who, at, coupon_id=offer, **of, message_id=f"applied-{name}"),
+        lambda: engine.respond(RespondRequest(**said), at + 60),
+        lambda: say(engine, "Order Completed", who, at + 120, **bought, message_id=f"bought-{name}"),
+    ]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_coupon_order_and_respond_of_one_decision_are_one_use_in_whatever_order(
+    home: Workspace, engine: Engine, customer: str, order: tuple[int, ...]
+) -> None:
+    """Said by turns to two workers, and all of it again to a third that has just started."""
+    other, answer, before = Engine.open(home), decide(engine, customer), used(engine, "endless")
+    for turn, step in enumerate(order):
+        taken_up((engine, other)[turn % 2], customer, answer, "endless", "chair")[step]()
+        assert used(engine, "endless") == Used(before.total + 1, before.today + 1)
+    other.close()
+    again = Engine.open(home)
+    for step in taken_up(again, customer, answer, "endless", "chair"):
+        step()
+    assert used(again, "endless") == used(engine, "endless") == Used(before.total + 1, before.today + 1)
+    again.close()
+    assert [(each["offer_id"], each["response"]) for each in responses(engine, customer)] == [("endless", "accepted")]
+    export = orjson.loads(b"".join(engine.customers.export(customer, NOW) or ()))
+    assert [each["response"] for each in export["responses"]] == ["accepted"]
+    assert len([each for each in export["events"] if each["name"] == "Offer Responded"]) == 3
+
+
+def test_a_budget_of_two_is_spent_by_two_customers_and_by_the_second_time_of_one(engine: Engine, customer: str) -> None:
+    for who in ("first", "second"):
+        answer = decide(engine, f"{customer}-{who}")
+        assert "voucher" in offered(answer)
+        for step in taken_up(engine, f"{customer}-{who}", answer, "voucher", "table"):
+            step()
+    held = {each["offer_id"]: each["reasons"] for each in decide(engine, f"{customer}-third")["suppressed"]}
+    assert [(each["code"], each["observed"]) for each in held["voucher"]] == [("offer_budget_spent", 2)]
+
+
+def test_two_decisions_and_coupons_without_a_decision_are_each_a_use(engine: Engine, customer: str) -> None:
+    before = used(engine, "endless").total
+    for answer in [decide(engine, customer) for _ in range(2)]:
+        respond(engine, answer, "endless", "accepted")
+    say(engine, "Coupon Applied", customer, coupon_id="endless")
+    say(engine, "Coupon Applied", customer, coupon_id="endless")
+    assert used(engine, "endless").total == before + 4
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_what_was_taken_up_about_midnight_counts_for_the_first_day_whenever_we_hear_of_it(
+    engine: Engine, customer: str, order: tuple[int, ...]
+) -> None:
+    late = NOW + DAY_S / 2 - 90
+    answer, before, days = decide(engine, customer, late), used(engine, "endless", late), (late, late + DAY_S)
+    steps = taken_up(engine, customer, answer, "endless", "chair", late)
+    tomorrow = used(engine, "endless", late + DAY_S).today
+    for step in order:
+        steps[step]()
+    first, second = (used(engine, "endless", day) for day in days)
+    assert (first.total, first.today, second.today) == (before.total + 1, before.today + 1, tomorrow)
+
+
+def test_what_an_erased_customer_took_up_stays_counted_once_and_tells_of_nobody(
+    home: Workspace, engine: Engine, customer: str
+) -> None:
+    answer, before = decide(engine, customer), used(engine, "endless").total
+    steps = taken_up(engine, customer, answer, "endless", "chair")
+    steps[0]()
+    engine.customers.erase(customer, NOW + 1)
+    assert used(engine, "endless").total == before + 1
+    say(engine, "Coupon Applied", "friend", coupon_id="endless", decision_id=answer["decision_id"])
+    assert used(engine, "endless").total == before + 1
+    engine.customers.erase("friend", NOW + 1)
+    words = answer["decision_id"].encode(), customer.encode()
+    assert not [path for path in home.home.glob("onestory.db*") for word in words if word in path.read_bytes()]
