@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any
 
@@ -45,12 +45,16 @@ from serving.ports import Arrived
 from serving.problems import Problem, bad_input, not_now
 from serving.question import Ask, Question
 from serving.replay import policies
-from serving.responses import accepted_by, responded
+from serving.responses import Known, accepted_by, completed, responded
 from serving.retention import prune_days, prune_rows
 from serving.schemas import DecideBatchRequest, Refused, RespondRequest
 from serving.scoring import counted
 from serving.swap import Swap, looks, open_policy
 from serving.versions import at_work, keep, note_at_work
+
+SAME_DECISION = 4
+"""Records of decisions kept at hand while a batch is taken in: what it says of one comes together, and records are
+large."""
 
 
 class Engine:
@@ -214,9 +218,13 @@ class Engine:
         last = len(messages) - 1
         times = (received_at if m.get("timestamp") else received_at - (last - n) / 1e3 for n, m in enumerate(messages))
         # what says no time happened in the order of the batch: a millisecond apart, the last one now
-        parsed = list(map(self._parsed, messages, times, repeat(sent_at)))
+        known = Known(lru_cache(SAME_DECISION)(self.log.find), self.resolver.customer)
+        parsed = [
+            record if isinstance(record, EventProblem) else completed(record, known, received_at)
+            for record in map(self._parsed, messages, times, repeat(sent_at))
+        ]
         told = [record for record in parsed if not isinstance(record, EventProblem)]
-        taken_up = [each for record in told for each in accepted_by(record, self.log, self.resolver.customer)]
+        taken_up = [each for record in told for each in accepted_by(record, known, received_at)]
         self.outbound.responded(told, received_at)
         return self.intake.many([*parsed, *taken_up], received_at)[: len(parsed)]
 

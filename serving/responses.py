@@ -1,20 +1,44 @@
-"""What a customer did with an offer: from `/respond`, and from an order that carries a decision's id.
+"""What a customer did with an offer: from `/respond`, and from messages that carry a decision's id.
 
-Both become an `Offer Responded` event, which profiles and labels read. The record of the decision says
-who it was for and what it offered; nothing else is believed.
+All become `Offer Responded` events, which profiles and labels read. The record of the decision says who it was for
+and what it offered; nothing else is believed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from features.events import EventProblem, check
 from features.vocabulary import ANONYMOUS, Event
 from serving.decision_log import DecisionLog
 from serving.problems import bad_input, not_found, shown
 from serving.schemas import RespondRequest
 
 CLOCKS_DIFFER_S = 300.0
+Record = Mapping[str, Any]
+
+
+class Known(NamedTuple):
+    """What messages are read by: the record of a decision by its id, and whose a login or anonymous id is now."""
+
+    find: Callable[[str], Record | None]
+    customer_of: Callable[[str | None, str | None], str]
+
+    def decision(self, decision_id: Any, event: Event) -> Record | None:
+        """The record of that decision, if it was made for who the event is about.
+
+        Decided for one id, bought under another of the same customer: that is one customer.
+        """
+        record = self.find(decision_id) if isinstance(decision_id, str) else None
+        if record is None:
+            return None
+        decided_for = record["answer"]["customer_id"]
+        said = event.user_id, event.anonymous_id and f"{ANONYMOUS}{event.anonymous_id}"
+        same = decided_for in said or (
+            self.customer_of(decided_for, None) == self.customer_of(event.user_id, event.anonymous_id)
+        )
+        return record if same else None
 
 
 def responded(request: RespondRequest, log: DecisionLog, now: float) -> dict[str, Any]:
@@ -36,29 +60,40 @@ def responded(request: RespondRequest, log: DecisionLog, now: float) -> dict[str
     )
 
 
-def accepted_by(
-    order: Mapping[str, Any], log: DecisionLog, customer_of: Callable[[str | None, str | None], str]
-) -> Iterator[dict[str, Any]]:
-    """The offers of its decision that an order's record takes up: those whose shown product it holds.
+def completed(message: dict[str, Any], known: Known, now: float) -> dict[str, Any]:
+    """A response that a message tells of, with what it does not say itself: as the decision's record has it."""
+    event = _checked(message, now) if message["name"] == "Offer Responded" else None
+    record = known.decision(event.body.get("decision_id"), event) if event else None
+    if event is None or record is None:
+        return message
+    for offer in record["answer"]["offers"]:
+        if offer["offer_id"] == event.body["offer_id"]:
+            missing = {key: value for key, value in _said_of(offer).items() if event.body.get(key) in (None, "")}
+            channel = event.channel or record["answer"]["channel"]
+            return {**message, "channel": channel, "body": {**message["body"], **missing}}
+    return message
 
-    `customer_of` says whose a login or anonymous id is now: decided for one id, bought under another of the same.
-    """
-    body = order["body"]
-    if order["name"] != "Order Completed" or not isinstance(body.get("decision_id"), str):
+
+def accepted_by(message: Record, known: Known, now: float) -> Iterator[dict[str, Any]]:
+    """The offers of its decision that an order's record takes up: those whose shown product it holds."""
+    event = _checked(message, now) if message["name"] == "Order Completed" else None
+    record = known.decision(event.body.get("decision_id"), event) if event else None
+    if event is None or record is None:
         return
-    record = log.find(body["decision_id"])
-    if record is None:
-        return
-    decided_for = record["answer"]["customer_id"]
-    if decided_for not in (order["user_id"], f"{ANONYMOUS}{order['anonymous_id']}") and customer_of(
-        decided_for, None
-    ) != customer_of(order["user_id"], order["anonymous_id"]):
-        return
-    bought = {line["product_id"] for line in body.get("products") or () if isinstance(line, Mapping)}
+    bought = {line["product_id"] for line in event.body.get("products") or ()}
     for offer in record["answer"]["offers"]:
         if offer["product_id"] in bought:
-            message_id = f"{order['message_id']}:accepted:{offer['rank']}"
-            yield _event(message_id, record, offer, "accepted", order["occurred_at"])
+            yield _event(f"{event.message_id}:accepted:{offer['rank']}", record, offer, "accepted", event.occurred_at)
+
+
+def _checked(message: Record, now: float) -> Event | None:
+    """The message as it will be stored; None for one that carries no decision's id, or will be refused."""
+    if message["body"].get("decision_id") is None:
+        return None
+    try:
+        return check(message, now)
+    except EventProblem:
+        return None
 
 
 def each_once(events: Iterable[Event]) -> Iterator[Event]:
@@ -73,9 +108,7 @@ def each_once(events: Iterable[Event]) -> Iterator[Event]:
         yield event
 
 
-def _event(
-    message_id: str, record: Mapping[str, Any], offer: Mapping[str, Any], response: str, at: float
-) -> dict[str, Any]:
+def _event(message_id: str, record: Record, offer: Record, response: str, at: float) -> dict[str, Any]:
     customer_id = record["answer"]["customer_id"]
     anonymous = customer_id.startswith(ANONYMOUS)
     return {
@@ -88,9 +121,16 @@ def _event(
         "body": {
             "decision_id": record["decision_id"],
             "offer_id": offer["offer_id"],
-            "offer_kind": offer["kind"],
-            "product_id": offer["product_id"],
-            "discount": offer["worth"]["discount"],
+            **_said_of(offer),
             "response": response,
         },
+    }
+
+
+def _said_of(offer: Record) -> dict[str, Any]:
+    """What the decision showed of an offer."""
+    return {
+        "offer_kind": offer["kind"],
+        "product_id": offer["product_id"],
+        "discount": offer["worth"]["discount"],
     }

@@ -70,16 +70,18 @@ def test_a_page_that_asks_by_an_anonymous_id_hears_of_no_login(engine: Engine) -
 
 
 def test_an_order_under_another_id_of_the_customer_takes_up_the_decisions_offer(engine: Engine) -> None:
+    level = {"product_id": "table-oak-180", "location_id": "online", "quantity": 5}
+    engine.ingest([{"event": "Stock Updated", "messageId": "s1", "properties": level}], NOW + 5, None)
     answer = ask(engine, customer_id="1")
-    bought = answer["offers"][0]["product_id"]
-    lines = [{"product_id": bought, "quantity": 1}]
+    offer = next(each for each in answer["offers"] if each["product_id"])
+    lines = [{"product_id": offer["product_id"], "quantity": 1}]
     order = {"order_id": "o2", "decision_id": answer["decision_id"], "products": lines}
     message = {"userId": "2", "event": "Order Completed", "messageId": "m4", "properties": order}
-    engine.ingest([message], NOW + 20, None)
+    (receipt,) = engine.ingest([message], NOW + 20, None)
+    assert receipt.stored
     seen = engine.store.read("1")
     assert seen is not None
-    kind = answer["offers"][0]["kind"]
-    assert seen.profile.state["responses"][kind]["accepted"] == [1.0, NOW + 20]
+    assert seen.profile.state["responses"][offer["kind"]]["accepted"] == [1.0, NOW + 20]
 
 
 def test_an_audience_that_names_one_customer_twice_reaches_them_once(engine: Engine, tmp_path: Path) -> None:

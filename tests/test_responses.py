@@ -24,11 +24,16 @@ offers:
   - {{offer_id: voucher, kind: promotion, product_ids: [table], channels: [web], {VALID},
      value: {{margin: 9, discount: 5}}, budget: {{total: 2}}}}
   - {{offer_id: endless, kind: promotion, product_ids: [chair], channels: [web], {VALID}, value: {{margin: 1}}}}
+  - {{offer_id: desk-5, kind: promotion, product_ids: [desk], channels: [web], {VALID},
+     value: {{margin: 19, discount: 5}}}}
+  - {{offer_id: desk-9, kind: promotion, product_ids: [desk], channels: [call_centre], {VALID},
+     value: {{margin: 19, discount: 9}}}}
 """
 PRODUCTS = """\
 product_id,name,price,category,parent_id
 table,Table,90,tables,
 chair,Chair,40,chairs,
+desk,Desk,90,desks,
 """
 numbers = count(1)
 
@@ -96,6 +101,13 @@ def responses(engine: Engine, who: str, at: float = NOW) -> list[dict[str, Any]]
     story = orjson.loads(engine.customers.story(who, at + 60, "call_centre", None) or b"")
     found: list[dict[str, Any]] = story["contacts"]["responses"]
     return found
+
+
+def body_of(engine: Engine, message_id: str, who: str) -> dict[str, Any]:
+    """The properties of a message as they are kept."""
+    export = orjson.loads(b"".join(engine.customers.export(who, NOW) or ()))
+    (found,) = [each["properties"] for each in export["events"] if each["message_id"] == message_id]
+    return dict(found)
 
 
 def offered(decision: dict[str, Any]) -> list[str]:
@@ -188,3 +200,78 @@ def test_what_an_erased_customer_took_up_stays_counted_once_and_tells_of_nobody(
     engine.customers.erase("friend", NOW + 1)
     words = answer["decision_id"].encode(), customer.encode()
     assert not [path for path in home.home.glob("onestory.db*") for word in words if word in path.read_bytes()]
+
+
+# ------------------------------------------------------- a promotion's message says no less than /respond
+
+
+def promises(engine: Engine, who: str, at: float) -> dict[str, list[str]]:
+    """Why the call centre must not offer what it has, by offer."""
+    answer = decide(engine, who, at, "call_centre")
+    return {each["offer_id"]: [reason["code"] for reason in each["reasons"]] for each in answer["suppressed"]}
+
+
+@pytest.mark.parametrize("event", ["Promotion Viewed", "Promotion Clicked", "Offer Responded"])
+def test_a_promotion_with_a_decision_binds_other_channels_as_respond_does(
+    engine: Engine, customer: str, event: str
+) -> None:
+    answer = decide(engine, customer)
+    assert "desk-5" in offered(answer)
+    names = {"offer_id": "desk-5", "response": "shown"} if event == "Offer Responded" else {"promotion_id": "desk-5"}
+    message_id = say(engine, event, customer, NOW + 60, **names, decision_id=answer["decision_id"])
+    assert "terms_conflict" in promises(engine, customer, NOW + DAY_S)["desk-9"]
+    (told,) = responses(engine, customer)
+    assert (told["channel"], told["offer_id"]) == ("web", "desk-5")
+    assert body_of(engine, message_id, customer) == {
+        **(names if event == "Offer Responded" else {**names, "offer_id": "desk-5", "response": told["response"]}),
+        "decision_id": answer["decision_id"],
+        "product_id": "desk",
+        "discount": 5.0,
+        "offer_kind": "promotion",
+    }
+
+
+def test_what_a_promotions_message_says_itself_is_kept(engine: Engine, customer: str) -> None:
+    of = {"promotion_id": "desk-5", "decision_id": decide(engine, customer)["decision_id"]}
+    say(engine, "Promotion Viewed", customer, NOW + 60, **of, product_id="chair", discount=0, via="store")
+    (told,) = responses(engine, customer)
+    assert told["channel"] == "store"
+    assert "desk-9" not in promises(engine, customer, NOW + DAY_S)
+
+
+@pytest.mark.parametrize("wrong", ["of somebody else", "in no log", "of another offer"])
+def test_a_promotion_is_not_completed_from_a_decision_that_did_not_show_it_to_the_customer(
+    engine: Engine, customer: str, wrong: str
+) -> None:
+    decision_id = decide(engine, f"{customer}-2" if wrong == "of somebody else" else customer)["decision_id"]
+    decision_id = "20260921-0-0-0" if wrong == "in no log" else decision_id
+    offer_id = "desk-9" if wrong == "of another offer" else "desk-5"
+    message_id = say(engine, "Promotion Viewed", customer, promotion_id=offer_id, decision_id=decision_id)
+    assert "product_id" not in body_of(engine, message_id, customer)
+    assert responses(engine, customer)[0]["channel"] is None
+
+
+def test_what_an_anonymous_id_was_shown_is_completed_for_the_login_that_it_became(
+    engine: Engine, customer: str
+) -> None:
+    answer = decide(engine, f"anonymous:{customer}")
+    join = {"type": "identify", "userId": customer, "anonymousId": customer, "messageId": f"i-{customer}"}
+    engine.ingest([join], NOW + 1, None)
+    of = {"promotion_id": "desk-5", "decision_id": answer["decision_id"]}
+    message_id = say(engine, "Promotion Viewed", customer, NOW + 60, **of)
+    assert body_of(engine, message_id, customer)["product_id"] == "desk"
+
+
+def test_a_refused_message_completes_and_accepts_nothing(engine: Engine, customer: str) -> None:
+    decision_id = decide(engine, customer)["decision_id"]
+    bad = [
+        {"event": "Promotion Viewed", "properties": {"promotion_id": ["desk-5"], "decision_id": decision_id}},
+        {"event": "Promotion Viewed", "properties": {"promotion_id": "desk-5", "decision_id": [decision_id]}},
+        {"event": "Order Completed", "properties": {"decision_id": decision_id, "products": [{"product_id": "desk"}]}},
+        {"event": "Order Completed", "properties": {"decision_id": decision_id, "order_id": "o", "products": [{}]}},
+    ]
+    sent = [{"type": "track", "userId": customer, "messageId": f"b{n}", **each} for n, each in enumerate(bad)]
+    fine = {"type": "track", "userId": customer, "messageId": "fine", "event": "Page Seen"}
+    receipts = engine.ingest([*sent, fine], NOW, None)
+    assert [each.problem is None for each in receipts] == [False, False, False, False, True]
+    assert responses(engine, customer) == []
