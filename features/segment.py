@@ -221,7 +221,7 @@ def _commerce(name: Any, body: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     if response is None:
         return name, body
     offer_id = body.get("promotion_id") or (body.get("coupon_id") if response == "accepted" else None)
-    if offer_id is not None:
+    if offer_id not in (None, ""):
         return "Offer Responded", {**body, "offer_id": offer_id, "response": response}
     if response == "accepted":
         return name, body  # a coupon of the shop's own, which is no offer of ours

@@ -45,7 +45,7 @@ from serving.ports import Arrived
 from serving.problems import Problem, bad_input, not_now
 from serving.question import Ask, Question
 from serving.replay import policies
-from serving.responses import Known, accepted_by, completed, responded
+from serving.responses import Known, accepted_by, asks_for_a_decision, completed, responded
 from serving.retention import prune_days, prune_rows
 from serving.schemas import DecideBatchRequest, Refused, RespondRequest
 from serving.scoring import counted
@@ -218,7 +218,7 @@ class Engine:
         last = len(messages) - 1
         times = (received_at if m.get("timestamp") else received_at - (last - n) / 1e3 for n, m in enumerate(messages))
         # what says no time happened in the order of the batch: a millisecond apart, the last one now
-        known = Known(lru_cache(SAME_DECISION)(self.log.find), self.resolver.customer)
+        known = Known(lru_cache(SAME_DECISION)(self.log.find), self.resolver.customer, self.policy.catalog)
         parsed = [
             record if isinstance(record, EventProblem) else completed(record, known, received_at)
             for record in map(self._parsed, messages, times, repeat(sent_at))
@@ -263,7 +263,7 @@ class Engine:
 
 
 def _is_short(record: Mapping[str, Any] | EventProblem) -> bool:
-    return isinstance(record, EventProblem) or record["name"] not in LONG
+    return isinstance(record, EventProblem) or not (record["name"] in LONG or asks_for_a_decision(record))
 
 
 def _opened(workspace: Workspace) -> Policy:

@@ -6,24 +6,31 @@ and what it offered; nothing else is believed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from features.catalog import Catalog
+from features.commerce import LONGEST_ID
 from features.events import EventProblem, check
 from features.vocabulary import ANONYMOUS, Event
 from serving.decision_log import DecisionLog
 from serving.problems import bad_input, not_found, shown
 from serving.schemas import RespondRequest
+from serving.taken_up import decisions_of, taken_up
 
 CLOCKS_DIFFER_S = 300.0
+COUPON = "Coupon Applied"
+"""What `segment` leaves of this name says no id of an offer."""
 Record = Mapping[str, Any]
 
 
 class Known(NamedTuple):
-    """What messages are read by: the record of a decision by its id, and whose a login or anonymous id is now."""
+    """What messages are read by: the record of a decision by its id, whose a login or anonymous id is, the catalog."""
 
     find: Callable[[str], Record | None]
     customer_of: Callable[[str | None, str | None], str]
+    catalog: Catalog
 
     def decision(self, decision_id: Any, event: Event) -> Record | None:
         """The record of that decision, if it was made for who the event is about.
@@ -61,34 +68,60 @@ def responded(request: RespondRequest, log: DecisionLog, now: float) -> dict[str
 
 
 def completed(message: dict[str, Any], known: Known, now: float) -> dict[str, Any]:
-    """A response that a message tells of, with what it does not say itself: as the decision's record has it."""
-    event = _checked(message, now) if message["name"] == "Offer Responded" else None
+    """A response that a message tells of, with what it does not say itself: as the decision's record has it.
+
+    A coupon that is no offer's own, of a decision that showed a single offer, is that one's.
+    """
+    event = _checked(message, now) if message["name"] in ("Offer Responded", COUPON) else None
     record = known.decision(event.body.get("decision_id"), event) if event else None
     if event is None or record is None:
         return message
-    for offer in record["answer"]["offers"]:
-        if offer["offer_id"] == event.body["offer_id"]:
-            missing = {key: value for key, value in _said_of(offer).items() if event.body.get(key) in (None, "")}
-            channel = event.channel or record["answer"]["channel"]
-            return {**message, "channel": channel, "body": {**message["body"], **missing}}
+    offers = record["answer"]["offers"]
+    meant = [each for each in offers if each["offer_id"] == event.body.get("offer_id")]
+    if not meant and len(offers) == 1 and _names_no_offer(event, known):
+        meant = offers
+    for offer in meant:
+        missing = {key: value for key, value in _said_of(offer).items() if event.body.get(key) in (None, "")}
+        response = "accepted" if event.name == COUPON else event.body["response"]
+        body = {**message["body"], **missing, "offer_id": offer["offer_id"], "response": response}
+        channel = event.channel or record["answer"]["channel"]
+        return {**message, "name": "Offer Responded", "channel": channel, "body": body}
     return message
 
 
+def asks_for_a_decision(message: Record) -> bool:
+    """Whether the log of decisions must be read for a message that takes no time otherwise."""
+    return message["name"] == COUPON and message["body"].get("decision_id") is not None
+
+
+def _names_no_offer(event: Event, known: Known) -> bool:
+    """Whether it is a coupon that says which decision it is of, and not which offer: a shop's own code at most."""
+    offer_id = event.body.get("offer_id")
+    code = offer_id is not None and offer_id == event.body.get("coupon_id") and offer_id not in known.catalog.offers
+    return event.name == COUPON or code
+
+
 def accepted_by(message: Record, known: Known, now: float) -> Iterator[dict[str, Any]]:
-    """The offers of its decision that an order's record takes up: those whose shown product it holds."""
-    event = _checked(message, now) if message["name"] == "Order Completed" else None
-    record = known.decision(event.body.get("decision_id"), event) if event else None
-    if event is None or record is None:
+    """The offers that an order takes up, of the decisions that it names."""
+    if message["name"] != "Order Completed" or (event := _checked(message, now)) is None:
         return
-    bought = {line["product_id"] for line in event.body.get("products") or ()}
-    for offer in record["answer"]["offers"]:
-        if offer["product_id"] in bought:
-            yield _event(f"{event.message_id}:accepted:{offer['rank']}", record, offer, "accepted", event.occurred_at)
+    for decision_id in decisions_of(event.body):
+        record = known.decision(decision_id, event)
+        if record is None:
+            continue
+        for offer, product_id in taken_up(record["answer"]["offers"], decision_id, event.body, known.catalog):
+            of = "" if decision_id == event.body.get("decision_id") else f"{decision_id}:"
+            message_id = f"{event.message_id}:accepted:{of}{offer['rank']}"
+            bought = {**offer, "product_id": product_id}
+            yield _event(message_id, record, bought, "accepted", event.occurred_at)
 
 
 def _checked(message: Record, now: float) -> Event | None:
-    """The message as it will be stored; None for one that carries no decision's id, or will be refused."""
-    if message["body"].get("decision_id") is None:
+    """The message as it will be stored; None for one that names no decision, or will be refused."""
+    body = message["body"]
+    lines = body.get("products") if message["name"] == "Order Completed" else None
+    said = [body, *(lines if isinstance(lines, list) else ())]
+    if not any(isinstance(each, Mapping) and each.get("decision_id") is not None for each in said):
         return None
     try:
         return check(message, now)
@@ -112,7 +145,7 @@ def _event(message_id: str, record: Record, offer: Record, response: str, at: fl
     customer_id = record["answer"]["customer_id"]
     anonymous = customer_id.startswith(ANONYMOUS)
     return {
-        "message_id": message_id,
+        "message_id": message_id if len(message_id) <= LONGEST_ID else f"{response}-{_short(message_id)}",
         "name": "Offer Responded",
         "occurred_at": at,
         "user_id": None if anonymous else customer_id,
@@ -125,6 +158,10 @@ def _event(message_id: str, record: Record, offer: Record, response: str, at: fl
             "response": response,
         },
     }
+
+
+def _short(message_id: str) -> str:
+    return hashlib.sha256(message_id.encode()).hexdigest()[:32]
 
 
 def _said_of(offer: Record) -> dict[str, Any]:

@@ -30,6 +30,7 @@ PURE = (
     "serving/screen.py",
     "serving/rulebook.py",
     "serving/worth.py",
+    "serving/taken_up.py",
     "serving/treatments.py",
     "serving/arbitration.py",
     "serving/decide.py",

@@ -10,9 +10,11 @@ import orjson
 import pytest
 
 from features.budgets import Used
+from features.driver import NotAtOnce
 from features.vocabulary import DAY_S
 from features.workspace import Workspace
 from serving.engine import Engine
+from serving.ports import Arrived
 from serving.question import Question
 from serving.schemas import RespondRequest
 from tests.homes import at_home
@@ -28,12 +30,23 @@ offers:
      value: {{margin: 19, discount: 5}}}}
   - {{offer_id: desk-9, kind: promotion, product_ids: [desk], channels: [call_centre], {VALID},
      value: {{margin: 19, discount: 9}}}}
+  - {{offer_id: shoes, kind: promotion, product_ids: [shoe-42], channels: [web], {VALID}, value: {{margin: 8}}}}
+  - {{offer_id: sofas, kind: promotion, product_ids: [sofa-1, sofa-2], channels: [web], {VALID}, value: {{margin: 8}}}}
+  - {{offer_id: lamps, kind: promotion, category: lamps, channels: [web], {VALID}, value: {{margin: 8}}}}
+  - {{offer_id: club, kind: loyalty, channels: [app], {VALID}, value: {{margin: 3}}}}
 """
 PRODUCTS = """\
 product_id,name,price,category,parent_id
 table,Table,90,tables,
 chair,Chair,40,chairs,
 desk,Desk,90,desks,
+shoe-42,Shoe,90,shoes,shoe
+shoe-43,Shoe,90,shoes,shoe
+sofa-1,Sofa,90,sofas,
+sofa-2,Other sofa,90,other sofas,
+lamp-1,Lamp,20,lamps,
+lamp-2,Other lamp,20,lamps,
+vase,Vase,10,vases,
 """
 numbers = count(1)
 
@@ -275,3 +288,129 @@ def test_a_refused_message_completes_and_accepts_nothing(engine: Engine, custome
     receipts = engine.ingest([*sent, fine], NOW, None)
     assert [each.problem is None for each in receipts] == [False, False, False, False, True]
     assert responses(engine, customer) == []
+
+
+# ------------------------------------------------------------------------- which offers an order takes up
+
+
+def accepted(engine: Engine, who: str) -> dict[str, str | None]:
+    """What the customer has taken up: offer and product, of all decisions."""
+    export = orjson.loads(b"".join(engine.customers.export(who, NOW) or ()))
+    bodies = [each["properties"] for each in export["events"] if each["name"] == "Offer Responded"]
+    assert {body["response"] for body in bodies} <= {"accepted"}
+    return {body["offer_id"]: body["product_id"] for body in bodies}
+
+
+def lines(*product_ids: str) -> dict[str, Any]:
+    return {"products": [{"product_id": each} for each in product_ids]}
+
+
+@pytest.mark.parametrize(
+    ("order", "taken"),
+    [
+        (lines("desk", "chair", "vase"), {"desk-5": "desk", "endless": "chair"}),
+        (lines("shoe-43"), {"shoes": "shoe-43"}),
+        (lines("sofa-1"), {"sofas": "sofa-1"}),
+        (lines("sofa-2"), {"sofas": "sofa-2"}),
+        (lines("lamp-1"), {"lamps": "lamp-1"}),
+        (lines("lamp-2"), {"lamps": "lamp-2"}),
+        ({**lines("vase"), "coupon": "desk-5"}, {"desk-5": "desk"}),
+        ({"coupon": "desk-5"}, {"desk-5": "desk"}),
+        ({"products": [{"product_id": "vase", "coupon": "desk-5"}]}, {"desk-5": "vase"}),
+        ({"products": [{"sku": "chair"}]}, {"endless": "chair"}),
+        ({**lines("vase"), "coupon": "SUMMER"}, {}),
+        ({**lines("vase"), "coupon": True}, {}),
+        (lines("vase"), {}),
+        ({}, {}),
+    ],
+)
+def test_of_several_offers_an_order_takes_up_those_that_it_holds_a_product_or_a_coupon_of(
+    engine: Engine, customer: str, order: dict[str, Any], taken: dict[str, str]
+) -> None:
+    answer = decide(engine, customer)
+    assert {"endless", "desk-5", "shoes", "sofas", "lamps"} <= set(offered(answer))
+    say(engine, "Order Completed", customer, NOW + 60, order_id="o", decision_id=answer["decision_id"], **order)
+    assert accepted(engine, customer) == taken
+
+
+@pytest.mark.parametrize(
+    ("channel", "order", "is_taken"),
+    [
+        ("app", lines("vase"), True),
+        ("app", {}, True),
+        ("web", {}, True),
+        ("web", lines("vase"), False),
+    ],
+)
+def test_a_single_offer_is_taken_up_by_an_order_that_can_mean_nothing_else(
+    engine: Engine, customer: str, channel: str, order: dict[str, Any], is_taken: bool
+) -> None:
+    """In the app an offer over no product, on the site one with a product."""
+    answer = decide(engine, customer, channel=channel, limit=1)
+    (offer,) = answer["offers"]
+    say(engine, "Order Completed", customer, NOW + 60, order_id="o", decision_id=answer["decision_id"], **order)
+    assert accepted(engine, customer) == ({offer["offer_id"]: offer["product_id"]} if is_taken else {})
+
+
+def test_a_line_that_names_a_decision_is_what_is_taken_up_of_it(engine: Engine, customer: str) -> None:
+    web, app = decide(engine, customer), decide(engine, customer, channel="app")
+    chair = {"product_id": "chair", "decisionId": web["decision_id"]}
+    vase = {"product_id": "vase", "decision_id": app["decision_id"]}
+    say(engine, "Order Completed", customer, NOW + 60, order_id="o", products=[chair, {"product_id": "desk"}, vase])
+    assert accepted(engine, customer) == {"endless": "chair", "club": None}
+
+
+def test_a_line_of_another_decision_is_not_of_the_orders(engine: Engine, customer: str) -> None:
+    one, other = decide(engine, customer), decide(engine, customer)
+    desk = {"product_id": "desk", "decision_id": other["decision_id"]}
+    order = {"order_id": "o", "decision_id": one["decision_id"], "products": [{"product_id": "chair"}, desk]}
+    say(engine, "Order Completed", customer, NOW + 60, **order)
+    assert {(each["offer_id"], each["decision_id"]) for each in responses(engine, customer)} == {
+        ("endless", one["decision_id"]),
+        ("desk-5", other["decision_id"]),
+    }
+
+
+@pytest.mark.parametrize(
+    "coupon", [{}, {"coupon_id": "SUMMER"}, {"coupon_id": ""}, {"coupon_name": "SUMMER", "response": "?"}]
+)
+def test_a_coupon_of_a_decision_with_a_single_offer_is_that_one(
+    engine: Engine, customer: str, coupon: dict[str, str]
+) -> None:
+    answer = decide(engine, customer, limit=1)
+    (offer,) = answer["offers"]
+    before = used(engine, offer["offer_id"]).total
+    say(engine, "Coupon Applied", customer, NOW + 60, **coupon, decision_id=answer["decision_id"])
+    say(engine, "Order Completed", customer, NOW + 90, order_id="o", decision_id=answer["decision_id"])
+    assert accepted(engine, customer) == {offer["offer_id"]: offer["product_id"]}
+    assert [each["channel"] for each in responses(engine, customer)] == ["web"]
+    assert used(engine, offer["offer_id"]).total == before + 1
+
+
+@pytest.mark.parametrize(("limit", "coupon"), [(9, {}), (1, {"coupon_id": "desk-9"})])
+def test_a_coupon_of_a_decision_is_none_of_ours_where_it_may_mean_another(
+    engine: Engine, customer: str, limit: int, coupon: dict[str, str]
+) -> None:
+    """Several offers were shown; or the coupon is that of an offer which was not."""
+    answer = decide(engine, customer, limit=limit)
+    say(engine, "Coupon Applied", customer, NOW + 60, **coupon, decision_id=answer["decision_id"])
+    assert not {each["offer_id"] for each in responses(engine, customer)} & set(offered(answer))
+
+
+def test_a_coupon_with_a_decision_is_not_taken_in_at_once_since_the_log_is_read_for_it(engine: Engine) -> None:
+    def arrived(**properties: Any) -> Arrived:
+        content = {"type": "track", "event": "Coupon Applied", "userId": "at-once", "messageId": f"m{next(numbers)}"}
+        return Arrived({**content, "properties": properties}, NOW, None)
+
+    receipts, _ = engine.ingest_at_once([arrived(decision_id="d"), arrived(coupon_name="SUMMER")], NOW)
+    assert [each is None for each in receipts] == [True, False]
+    with pytest.raises(NotAtOnce):
+        engine.ingest_at_once([arrived(decision_id="d")], NOW)
+
+
+def test_a_message_with_the_longest_id_there_may_be_accepts_too(engine: Engine, customer: str) -> None:
+    answer = decide(engine, customer)
+    order = {"order_id": "o", "decision_id": answer["decision_id"], **lines("chair"), "message_id": "x" * 255}
+    say(engine, "Order Completed", customer, NOW + 60, **order)
+    respond(engine, answer, "desk-5", "accepted", response_id="y" * 255)
+    assert accepted(engine, customer) == {"endless": "chair", "desk-5": "desk"}
