@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 from features.catalog import Catalog
 from features.commerce import LONGEST_ID
-from features.events import EventProblem, check
+from features.events import SKEW_S, EventProblem, check
 from features.vocabulary import ANONYMOUS, Event
 from serving.decision_log import DecisionLog
 from serving.problems import bad_input, not_found, shown
 from serving.schemas import RespondRequest
 from serving.taken_up import decisions_of, taken_up
 
-CLOCKS_DIFFER_S = 300.0
 COUPON = "Coupon Applied"
 """What `segment` leaves of this name says no id of an offer."""
 Record = Mapping[str, Any]
@@ -53,15 +52,16 @@ def responded(request: RespondRequest, log: DecisionLog, now: float) -> dict[str
     record = log.find(request.decision_id)
     if record is None:
         raise not_found(f"no decision {shown(request.decision_id)}; expected one answered by /decide")
-    if request.occurred_at_s is not None and request.occurred_at_s > now:
-        raise bad_input("occurred_at", f"{shown(request.occurred_at)} is in the future; expected a past time")
-    if request.occurred_at_s is not None and request.occurred_at_s < record["facts"]["now"] - CLOCKS_DIFFER_S:
+    if request.occurred_at_s is not None and request.occurred_at_s > now + SKEW_S:
+        most = f"expected at most {SKEW_S / 60:.0f} minutes ahead of our clock"
+        raise bad_input("occurred_at", f"{shown(request.occurred_at)} is in the future; {most}")
+    if request.occurred_at_s is not None and request.occurred_at_s < record["facts"]["now"] - SKEW_S:
         raise bad_input("occurred_at", f"{shown(request.occurred_at)} is before the decision; expected a later time")
     offered = {offer["offer_id"]: offer for offer in record["answer"]["offers"]}
     if request.offer_id not in offered:
         known = ", ".join(f"`{offer_id}`" for offer_id in offered) or "none"
         raise bad_input("offer_id", f"{shown(request.offer_id)} was not offered by it; expected one of {known}")
-    at = now if request.occurred_at_s is None else request.occurred_at_s
+    at = now if request.occurred_at_s is None else min(request.occurred_at_s, now)
     return _event(
         f"response:{request.decision_id}:{request.response_id}", record, offered[request.offer_id], request.kind, at
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from itertools import count, permutations
 from typing import Any
 
@@ -15,6 +16,7 @@ from features.vocabulary import DAY_S
 from features.workspace import Workspace
 from serving.engine import Engine
 from serving.ports import Arrived
+from serving.problems import Problem
 from serving.question import Question
 from serving.schemas import RespondRequest
 from tests.homes import at_home
@@ -414,3 +416,29 @@ def test_a_message_with_the_longest_id_there_may_be_accepts_too(engine: Engine, 
     say(engine, "Order Completed", customer, NOW + 60, **order)
     respond(engine, answer, "desk-5", "accepted", response_id="y" * 255)
     assert accepted(engine, customer) == {"endless": "chair", "desk-5": "desk"}
+
+
+# ------------------------------------------------------------------------------------ clocks that differ
+
+
+def clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat()
+
+
+@pytest.mark.parametrize("ahead_s", [0.001, 300.0])
+def test_a_response_a_little_ahead_of_our_clock_is_of_now(engine: Engine, customer: str, ahead_s: float) -> None:
+    answer = decide(engine, customer)
+    respond(engine, answer, "endless", "accepted", NOW + 60, occurred_at=clock(NOW + 60 + ahead_s))
+    assert [each["at"] for each in responses(engine, customer)] == [clock(NOW + 60).replace("+00:00", "Z")]
+
+
+def test_a_response_further_ahead_is_refused_and_so_is_one_from_before_its_decision(
+    engine: Engine, customer: str
+) -> None:
+    answer = decide(engine, customer)
+    for off_s, problem in ((300.001, "in the future; expected at most 5 minutes"), (-300.001, "before the decision")):
+        with pytest.raises(Problem, match=problem) as caught:
+            respond(engine, answer, "endless", "clicked", NOW, occurred_at=clock(NOW + off_s))
+        assert caught.value.status == 400
+    respond(engine, answer, "endless", "clicked", NOW, occurred_at=clock(NOW - 300))
+    assert [each["response"] for each in responses(engine, customer)] == ["clicked"]
