@@ -16,6 +16,8 @@ from features.vocabulary import DAY_S, KEEP_DAYS, Event
 KEEP_S = KEEP_DAYS * DAY_S
 DISMISSED, ACCEPTED, TERMS = "dismissed", "accepted", "terms"
 AT, ID, DISCOUNT, CHANNEL, OFFER = range(5)
+DECISION = 2
+"""Of an offer taken up: the decision that it was of, where that was said."""
 _NONE: Mapping[str, Any] = {}
 
 
@@ -53,6 +55,14 @@ def _of(profile: Profile | None, part: str) -> Mapping[str, Any]:
     return profile.state["reactions"][part] if profile is not None and profile.state else _NONE
 
 
+def says_again(state: Mapping[str, Any], event: Event) -> bool:
+    """Whether it says that an offer was taken up which the last such message of it said of the same decision: a coupon
+    and its order are one acceptance."""
+    body = event.body
+    known = state["reactions"][ACCEPTED].get(body.get("offer_id")) if body.get("response") == "accepted" else None
+    return known is not None and body.get("decision_id") is not None and known[DECISION] == body["decision_id"]
+
+
 def fresh() -> dict[str, dict[str, Any]]:
     return {DISMISSED: {}, ACCEPTED: {}, TERMS: {}}
 
@@ -69,7 +79,8 @@ def _responded(state: dict[str, Any], items: Any, event: Event) -> None:
         _note(mine[DISMISSED], offer_id, [now, event.message_id])
     elif response == "accepted":
         mine[DISMISSED].pop(offer_id, None)
-        _note(mine[ACCEPTED], offer_id, [now, event.message_id])
+        before = mine[ACCEPTED].get(offer_id, ["", "", ""])[DECISION]
+        _note(mine[ACCEPTED], offer_id, [now, event.message_id, body.get("decision_id") or before])
         for product_id in [key for key, entry in mine[TERMS].items() if entry[OFFER] == offer_id]:
             del mine[TERMS][product_id]
     elif body.get("product_id") and _money(body.get("discount")):

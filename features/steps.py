@@ -18,7 +18,7 @@ from features.vocabulary import DAY_S, OFFER_KINDS, Event
 State = dict[str, Any]
 Step = Callable[[State, Items, Event], None]
 
-VERSION = 6
+VERSION = 7
 """Of the state: raise it when a step writes other values. Another version is folded anew, never read (`profiles`)."""
 YEAR_DAYS = 365
 HALF_LIVES_DAYS = (7, 30, 90, 365)
@@ -113,7 +113,7 @@ def _order_refunded(state: State, items: Items, event: Event) -> None:
 def _responded(state: State, items: Items, event: Event) -> None:
     """A customer's response to an offer: counted by offer kind, decayed with a half-life of 365 days."""
     kind, response = event.body.get("offer_kind"), event.body.get("response")
-    if kind in OFFER_KINDS and response:
+    if kind in OFFER_KINDS and response and not reactions.says_again(state, event):
         count(state["responses"].setdefault(kind, {}), response, event.occurred_at, YEAR_DAYS)
 
 

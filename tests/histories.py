@@ -73,7 +73,8 @@ def _bodies(name: str) -> st.SearchStrategy[dict[str, Any]]:
     if name == "Offer Responded":
         response = st.sampled_from(["shown", "clicked", "accepted"])
         return st.fixed_dictionaries(
-            {"offer_id": st.just("x"), "offer_kind": st.just("promotion"), "response": response}
+            {"offer_id": st.just("x"), "offer_kind": st.just("promotion"), "response": response},
+            optional={"decision_id": st.sampled_from(["d1", "d2"])},
         )
     if name == "$identify":
         tier = st.sampled_from(["gold", "7", "odd", None])

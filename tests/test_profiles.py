@@ -151,6 +151,24 @@ def test_responses_are_counted_by_kind_of_offer():
     assert values["promotion_accept_rate"] == pytest.approx(0.55)
 
 
+@pytest.mark.parametrize(
+    ("decisions", "times"),
+    [(["d1"] * 3, 1), (["d1", "d2"], 2), (["d1", None, "d1"], 2), (["d1", "d2", "d1"], 3), ([None, None], 2)],
+)
+def test_an_offer_of_one_decision_is_accepted_once_however_many_messages_say_so(decisions, times):
+    """Remembered is the last decision of which the offer was taken up; another one in between parts two of one."""
+    said = {"offer_id": "x", "offer_kind": "promotion", "response": "accepted"}
+    of = [{"decision_id": each} if each else {} for each in decisions]
+    story = [event("Offer Responded", f"m{number}", **said, **each) for number, each in enumerate(of)]
+    story.insert(1, event("Offer Responded", "m0-y", **{**said, "offer_id": "y", "offer_kind": "loyalty"}))
+    for events in (story, story[::-1]):
+        assert derive(fold_all(events), T0)["promotion_accepted"] == times
+    profile = profiles.empty()
+    for each in story:
+        fold(profile, each)
+    assert pack(profile) == pack(fold_all(story))
+
+
 @given(histories())
 def test_an_event_changes_nothing_before_the_moment_it_is_known(history):
     spans = [Span(one, (micros(one.known_at), number)) for number, one in enumerate(history)]

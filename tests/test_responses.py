@@ -164,6 +164,9 @@ def test_coupon_order_and_respond_of_one_decision_are_one_use_in_whatever_order(
     assert used(again, "endless") == used(engine, "endless") == Used(before.total + 1, before.today + 1)
     again.close()
     assert [(each["offer_id"], each["response"]) for each in responses(engine, customer)] == [("endless", "accepted")]
+    seen = engine.store.read(customer)
+    assert seen is not None
+    assert seen.profile.state["responses"]["promotion"]["accepted"] == [1.0, NOW]
     export = orjson.loads(b"".join(engine.customers.export(customer, NOW) or ()))
     assert [each["response"] for each in export["responses"]] == ["accepted"]
     assert len([each for each in export["events"] if each["name"] == "Offer Responded"]) == 3
