@@ -9,6 +9,7 @@ columns that they are in. What is summed is the business of `affinity`.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -73,15 +74,27 @@ class Columns:
         return texts
 
     @cached_property
+    def _last_ids(self) -> list[str]:
+        """The first of `texts`, and mostly the only one that says anything: what stands between its quotes."""
+        if b"\\" in self._texts:
+            return self.texts[TEXTS.index(LAST_ID)]
+        return self._texts.decode().split('"', 2 * len(self))[1::2]
+
+    @cached_property
     def rows(self) -> dict[int, int]:
         """Where each mark is."""
         return {mark: row for row, mark in enumerate(self.marks.tolist())}
 
     def row(self, key: str) -> int | None:
         """Where the entry of that key is, for who asks for a few; None if there is none."""
-        mark = mark_of(key)
-        row = int(self.marks.searchsorted(np.uint64(mark)))
-        return row if row < len(self.marks) and self.marks[row] == mark else None
+        mark, marks = mark_of(key), self._sought
+        row = bisect_left(marks, mark)
+        return row if row < len(marks) and marks[row] == mark else None
+
+    @cached_property
+    def _sought(self) -> memoryview:
+        """The marks as Python searches them: for one of them that is over before NumPy's search has begun."""
+        return self.marks.data
 
     def of(self, position: int) -> NDArray[np.float64]:
         """One position, a number, of every entry."""
@@ -94,7 +107,10 @@ class Columns:
 
     def entry(self, row: int) -> list[Any]:
         last, first, trips, decayed_trips, decayed_spend, returned = self.numbers[:, row].tolist()
-        last_id, return_id, reason = (texts[row] for texts in self.texts)
+        if returned:
+            last_id, return_id, reason = (texts[row] for texts in self.texts)
+        else:  # what never came back says nothing of a return
+            last_id, return_id, reason = self._last_ids[row], "", ""
         return [last, first, int(trips), decayed_trips, decayed_spend, last_id, returned, return_id, reason]
 
     def kept(self, at: float) -> Columns:
