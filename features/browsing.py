@@ -67,11 +67,11 @@ def fresh() -> dict[str, Any]:
 def derive(state: Mapping[str, Any], as_of: float) -> dict[str, float]:
     counts, wishes = state["browsing"]["counts"], state["browsing"]["wishlist"]
     views = counts.get("views")
+    worth_of = {kind: worth(counter, as_of, HALF_LIFE_DAYS) for kind, counter in counts.items()}
     return {
-        **{
-            name: worth(counts[kind], as_of, HALF_LIFE_DAYS) if kind in counts else 0.0
-            for name, kind in (("viewed_30d", "views"), ("searches_30d", "searches"), ("lists_30d", "lists"))
-        },
+        "viewed_30d": worth_of.get("views", 0.0),
+        "searches_30d": worth_of.get("searches", 0.0),
+        "lists_30d": worth_of.get("lists", 0.0),
         "days_since_view": (as_of - views[AT]) / DAY_S if views else math.nan,
         "wishlist_products": float(len(wishes)),
     }

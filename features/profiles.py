@@ -169,11 +169,20 @@ def from_log(content: Mapping[str, Any]) -> Profile:
 
 # ---------------------------------------------------------------------------------------------- derive
 
+_SUMS = {f"{name}_{days}d": (name, days) for name in SUMS for days in HALF_LIVES_DAYS}
+_SHARES = {f"share_{channel}": channel for channel in ("web", "app", "store")}
+_RESPONSES = {
+    f"{kind}_{response}": (kind, response)
+    for kind in ("promotion", "cross_sell")
+    for response in ("sent", "shown", "clicked", "accepted", "dismissed")
+}
+"""The features that there are of each of several things, by their names: these are many, and made once."""
+
 FEATURES: Mapping[str, str] = {
     "days_since_order": "days from the last order to as_of",
     "days_since_first_order": "days from the first order to as_of",
     "orders": "orders ever",
-    **{f"{s}_{h}d": f"decayed sum of {s}, half-life {h} days" for s in SUMS for h in HALF_LIVES_DAYS},
+    **{name: f"decayed sum of {s}, half-life {h} days" for name, (s, h) in _SUMS.items()},
     "gap_mean_days": "mean days between orders",
     "gap_cv": "variation of the days between orders (standard deviation / mean)",
     "gaps_overdue": "days since the last order / mean gap",
@@ -187,11 +196,10 @@ FEATURES: Mapping[str, str] = {
     "coupon_share": "coupons_365d / orders_365d",
     "return_rate": "returned_units_365d / units_365d, at most 1",
     "open_returns": "returns requested and not yet refunded",
-    **{f"share_{c}": f"decayed share of orders through {c}" for c in ("web", "app", "store")},
+    **{name: f"decayed share of orders through {c}" for name, c in _SHARES.items()},
     **{
-        f"{kind}_{response}": f"decayed count of {response} for offers of kind {kind}, half-life 365 days"
-        for kind in ("promotion", "cross_sell")
-        for response in ("sent", "shown", "clicked", "accepted", "dismissed")
+        name: f"decayed count of {response} for offers of kind {kind}, half-life 365 days"
+        for name, (kind, response) in _RESPONSES.items()
     },
     "promotion_accept_rate": "(promotion_accepted + 0.1) / (promotion_sent + promotion_shown + 1)",
     **cart.FEATURES,
@@ -203,6 +211,7 @@ FEATURES: Mapping[str, str] = {
 """Every customer feature, in the order of `derive`'s values, with what it means. All are float64."""
 
 _NEVER = math.nan
+_NO_COUNTS: Mapping[str, tuple[float, float]] = {}
 
 
 def derive(profile: Profile | None, as_of: float) -> dict[str, float]:
@@ -215,21 +224,14 @@ def derive(profile: Profile | None, as_of: float) -> dict[str, float]:
         return dict.fromkeys(FEATURES, _NEVER)
     state = profile.state
     weights = [_half(max(0.0, as_of - state["sums_at"]), h) if state["sums_at"] else 0.0 for h in HALF_LIVES_DAYS]
-    sums = {
-        f"{name}_{h}d": value * weight
-        for name in SUMS
-        for h, value, weight in zip(HALF_LIVES_DAYS, state["sums"][name], weights, strict=True)
-    }
+    decayed = [value * weight for name in SUMS for value, weight in zip(state["sums"][name], weights, strict=True)]
+    sums = dict(zip(_SUMS, decayed, strict=True))
     count, mean, m2 = state["gaps"]
     since = (as_of - state["last_order"]) / DAY_S if state["last_order"] else _NEVER
     channels = {c: w * _half(max(0.0, as_of - at), 365) for c, (w, at) in state["channels"].items()}
     total = sum(channels.values())
-    responses = {
-        (kind, response): weight * _half(max(0.0, as_of - at), 365)
-        for kind, counts in state["responses"].items()
-        for response, (weight, at) in counts.items()
-    }
-    sent = responses.get(("promotion", "sent"), 0.0) + responses.get(("promotion", "shown"), 0.0)
+    responses = _responses(state["responses"], as_of)
+    sent = responses["promotion_sent"] + responses["promotion_shown"]
     return {
         "days_since_order": since,
         "days_since_first_order": (as_of - state["first_order"]) / DAY_S if state["first_order"] else _NEVER,
@@ -247,19 +249,24 @@ def derive(profile: Profile | None, as_of: float) -> dict[str, float]:
         "coupon_share": _ratio(sums["coupons_365d"], sums["orders_365d"]),
         "return_rate": min(_ratio(sums["returned_units_365d"], sums["units_365d"]), 1.0),  # of NaN the minimum is NaN
         "open_returns": float(len(state["open_returns"])),
-        **{f"share_{c}": _ratio(channels.get(c, 0.0), total) for c in ("web", "app", "store")},
-        **{
-            f"{kind}_{response}": responses.get((kind, response), 0.0)
-            for kind in ("promotion", "cross_sell")
-            for response in ("sent", "shown", "clicked", "accepted", "dismissed")
-        },
-        "promotion_accept_rate": (responses.get(("promotion", "accepted"), 0.0) + 0.1) / (sent + 1.0),
+        **{name: _ratio(channels.get(c, 0.0), total) for name, c in _SHARES.items()},
+        **responses,
+        "promotion_accept_rate": (responses["promotion_accepted"] + 0.1) / (sent + 1.0),
         **cart.derive(state, as_of),
         **browsing.derive(state, as_of),
         **orders.derive(state, as_of),
         **care.derive(state, as_of),
         **habits.derive(state, as_of),
     }
+
+
+def _responses(counts: Mapping[str, Mapping[str, tuple[float, float]]], as_of: float) -> dict[str, float]:
+    found = dict.fromkeys(_RESPONSES, 0.0)
+    for name, (kind, response) in _RESPONSES.items() if counts else ():
+        weight, at = counts.get(kind, _NO_COUNTS).get(response, (0.0, as_of))
+        if weight:
+            found[name] = weight * _half(max(0.0, as_of - at), 365)
+    return found
 
 
 PACE_ORDERS, PACE_DAYS = 1.0, 90.0
