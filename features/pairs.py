@@ -37,16 +37,16 @@ def pair_rows(
     placement: str | None,
 ) -> Floats:
     """A row per offer with the columns PAIR_COLUMNS. `customer` holds the values of `profiles.derive`."""
-    rows = np.empty((len(offers), len(PAIR_COLUMNS)))
+    columns = np.empty((len(PAIR_COLUMNS), len(offers)))  # a column each lies together, as they are scored
     own, both, static = len(FEATURES), len(AFFINITY_FEATURES), len(OFFER_FEATURES)
-    rows[:, :own] = np.fromiter(customer, np.float64, own)
-    rows[:, own : own + both] = affinity.matrix(offers)
-    rows[:, own + both : own + both + static] = index.static[index.rows(offers)]
-    rows[:, own + both + static :] = _moment(channel, placement)
-    return rows
+    columns[:own] = np.fromiter(customer, np.float64, own)[:, None]
+    columns[own : own + both] = affinity.matrix(offers).T
+    columns[own + both : own + both + static] = index.static.take(index.rows(offers), axis=0).T
+    columns[own + both + static :] = _moment(channel, placement)
+    return columns.T
 
 
 @lru_cache(maxsize=128)
 def _moment(channel: str | None, placement: str | None) -> Floats:
     here = {f"channel_{channel}", f"placement_{placement}"}
-    return np.array([1.0 if name in here else 0.0 for name in MOMENT_FEATURES])
+    return np.array([[1.0 if name in here else 0.0] for name in MOMENT_FEATURES])

@@ -70,7 +70,7 @@ class Scorer:
 
     def predict(self, rows: Floats) -> Floats:
         """P(yes) of each row, whose columns are `self.columns` in that order; NaN is unknown."""
-        rows = np.ascontiguousarray(rows, np.float64)
+        rows = np.asarray(rows, np.float64)
         if rows.ndim != 2 or rows.shape[1] != len(self.columns):
             raise ScorerProblem(f"model: rows of shape `{rows.shape}`; expected {len(self.columns)} columns")
         if not len(rows):
@@ -111,6 +111,8 @@ class _Linear:
         self._logs = np.flatnonzero([part["transform"][position] == "log1p" for position in self._used])
 
     def __call__(self, rows: Floats) -> Floats:
+        if not len(self._used):
+            return np.full(len(rows), self._intercept)
         columns = rows.T.take(self._used, axis=0)
         if len(self._logs):
             columns[self._logs] = np.log1p(np.maximum(columns.take(self._logs, axis=0), 0.0))
@@ -118,10 +120,8 @@ class _Linear:
         columns -= self._mean
         columns /= self._scale
         columns *= self._coef
-        total = np.empty((len(columns) + 1, len(rows)))
-        total[0] = self._intercept
-        total[1:] = columns
-        summed: Floats = np.add.accumulate(total, axis=0)[-1]
+        columns[0] += self._intercept
+        summed: Floats = np.add.accumulate(columns, axis=0)[-1]
         return summed
 
 

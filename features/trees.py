@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -90,11 +91,9 @@ class _Quick:
         splits: dict[int, list[tuple[float, int, int, bool]]] = {}
         for number, tree in enumerate(trees):
             self._walk(number, tree, splits)
-        self._starts = np.arange(len(trees))[:, None] * most
         self._used = np.array(sorted(splits), np.int64)
         self._thresholds = [sorted({at for at, *_ in splits[column]}) for column in sorted(splits)]
-        self._missing = np.array([len(found) + 1 for found in self._thresholds], np.int64)
-        self._bases = (self._missing + 1).cumsum() - self._missing - 1
+        self._bases = np.array([0, *accumulate(len(found) + 2 for found in self._thresholds)][:-1], np.int64)
         self._ordered = [np.array([*found, np.inf, np.nan]) for found in self._thresholds]
         rows = [
             row
@@ -102,6 +101,8 @@ class _Quick:
             for row in self._rows(thresholds, splits[column], len(trees))
         ]
         self._table = np.array(rows, self._kind).reshape(len(rows), len(trees))
+        self._values = self._leaves.take(_OF_BYTE, axis=1, mode="clip") if self._kind is np.uint8 else self._leaves
+        self._starts = np.arange(len(trees)) * self._values.shape[1]
 
     def _walk(self, number: int, tree: Tree, splits: dict[int, list[tuple[float, int, int, bool]]]) -> None:
         """Number the leaves from left to right, and note what each split strikes out where it sends a row right."""
@@ -143,32 +144,27 @@ class _Quick:
             return np.empty(0)
         columns = np.ascontiguousarray(rows.T, np.float64).take(self._used, axis=0)
         bits = columns.view(np.int64)
-        alike = (bits == bits[:, :1]).all(axis=1)
-        left = np.bitwise_and.reduce(self._table.take(self._places_of_first(columns)[alike], axis=0), axis=0)[:, None]
-        others = (~alike).nonzero()[0]
-        if len(others):
-            struck = self._table.take(self._places(others, columns), axis=0)
-            left = np.bitwise_and(left, np.bitwise_and.reduce(struck, axis=0).T, order="C")
-        reached = self._leaves.take(_first(left) + self._starts)
-        totals = _sums(reached).tolist()
+        alike, first = (bits == bits[:, :1]).all(axis=1).tolist(), columns[:, 0].tolist()
+        same = [column for column, is_alike in enumerate(alike) if is_alike]
+        places = self._bases.take(np.array(same, np.int64))
+        places += np.array([self._place(column, first[column]) for column in same], np.int64)
+        left = np.bitwise_and.reduce(self._table.take(places, axis=0), axis=0)[None]
+        others = [column for column, is_alike in enumerate(alike) if not is_alike]
+        if others:
+            places = np.empty((len(others), len(rows)), np.int64)
+            for number, column in enumerate(others):
+                places[number] = self._ordered[column].searchsorted(columns[column])
+            places += self._bases.take(others)[:, None]
+            left = left & np.bitwise_and.reduce(self._table.take(places, axis=0), axis=0)
+        reached = self._values.take(_first(left) + self._starts)
+        totals = np.add.accumulate(reached, axis=1)[:, -1].tolist()
         scores = [_sigmoid(self._factor * total) for total in totals]
         return np.array(scores * len(rows) if len(scores) < len(rows) else scores)
 
-    def _places_of_first(self, columns: Floats) -> NDArray[np.int64]:
-        """The row of the table for each column's first value."""
-        first = columns[:, 0]
-        places = np.fromiter(map(bisect_left, self._thresholds, first.tolist()), np.int64, len(first))
-        np.copyto(places, self._missing, where=first != first)
-        places += self._bases
-        return places
-
-    def _places(self, some: NDArray[np.int64], columns: Floats) -> NDArray[np.int64]:
-        """The rows of the table for each of some columns and each row; no number sorts last, where its place is."""
-        places = np.empty((len(some), columns.shape[1]), np.int64)
-        for number, column in enumerate(some.tolist()):
-            places[number] = self._ordered[column].searchsorted(columns[column])
-        places += self._bases[some, None]
-        return places
+    def _place(self, column: int, value: float) -> int:
+        """The row of the table for a value of a column; no number sorts last, where its place is."""
+        thresholds = self._thresholds[column]
+        return bisect_left(thresholds, value) if value == value else len(thresholds) + 1
 
     def rows_to_try(self, columns: int) -> Floats:
         """Rows on, just above and just below the thresholds, without some values, and far from all of them."""
@@ -190,22 +186,13 @@ def _beside_zero(threshold: float) -> float:
     return _ZERO if 0.0 <= threshold < _ZERO else threshold
 
 
-def _sums(reached: Floats) -> Floats:
-    """The sum of each column, added up in its order as LightGBM does; of a single one NumPy would add up pairs."""
-    if reached.shape[1] == 1:
-        total: Floats = np.add.accumulate(reached, axis=0)[-1]
-    else:
-        total = np.add.reduce(reached, axis=0)
-    return total
-
-
 _OF_BYTE = np.array([0, *((byte & -byte).bit_length() - 1 for byte in range(1, 256))], np.int64)
 
 
 def _first(left: NDArray[Any]) -> NDArray[np.int64]:
     """The lowest bit that is set: the first leaf left over."""
     if left.dtype == np.uint8:
-        return _OF_BYTE.take(left)
+        return left
     lowest = left & (~left + left.dtype.type(1))
     exponents: NDArray[np.int64] = np.frexp(lowest.astype(np.float64))[1].astype(np.int64)
     return exponents - 1

@@ -51,7 +51,7 @@ class Model:
     positions: npt.NDArray[np.int64]
 
     def predict(self, rows: Matrix) -> list[float]:
-        scores: list[float] = self.scorer.predict(rows.take(self.positions, axis=1)).tolist()
+        scores: list[float] = self.scorer.predict(rows.T.take(self.positions, axis=0).T).tolist()
         return scores
 
 
