@@ -21,10 +21,8 @@ import numpy as np
 
 from features.columns import columns_of
 from features.offer_index import (
-    BRAND,
     CATEGORY,
     KIN,
-    MANUFACTURER,
     OFFER_FEATURES,
     Floats,
     OfferIndex,
@@ -92,46 +90,49 @@ class Affinity:
     def _read(self, profile: Profile) -> None:
         index = self._index
         entries = columns_of(profile.items)
-        known, codes = index.known(entries.marks)
-        last, count, trips, spend = (entries.of(each)[known] for each in (LAST, TRIPS, DECAYED_TRIPS, DECAYED_SPEND))
+        last, trips = entries.of(LAST), entries.of(DECAYED_TRIPS)
         weight = np.exp2(np.minimum(last - self._as_of, 0.0) / (ITEM_HALF_LIFE_DAYS * DAY_S))
-        trips *= weight
-        spend *= weight
-        source, target = expanded(codes, *index.reached)
-        self._codes, self._trips, self._pairs = codes, trips, (source, target)
-        products = trips[codes < len(index.names)]
-        self._every = float(products.cumsum()[-1]) if len(products) else 0.0
+        trips = trips * weight
+        known, codes = index.known(entries.marks)
+        self._every = _total(trips.take(known[codes < len(index.names)]))
         self._orders = _orders(profile, self._as_of)
-        size, reached = index.size, index.size + index.groups.count
-        decayed, latest = trips[source], highest(target, last[source], reached)
-        of_trips, spent = summed(target, decayed, reached), summed(target, spend[source], reached)
-        kinds, met = index.groups.trips(of_trips[size:]), index.groups.latest(latest[size:])
-        own, category_spend = of_trips[:size], index.groups.spend(spent[size:])
-        self._columns = (
-            summed(target, count[source], reached)[:size],
-            own,
-            highest(target, decayed, reached)[:size],
-            spent[:size],
-            summed(target, np.sign(decayed), reached)[:size],
-            self._days_since(latest[:size]),
-            _ratio(own, self._orders),
-            kinds[CATEGORY],
-            category_spend,
-            self._days_since(met[CATEGORY]),
-            _ratio(kinds[CATEGORY], self._orders),
-            np.divide(spent[:size], category_spend, out=np.zeros(size), where=category_spend > 0.0),
-            kinds[MANUFACTURER],
-            _ratio(kinds[MANUFACTURER], self._every),
-            kinds[KIN],
-            self._days_since(met[KIN]),
-            _ratio(kinds[BRAND], self._every),
+        counts, target = expanded(codes, *index.reached)
+        entry, size, reached = known.repeat(counts), index.size, index.size + index.groups.count
+        decayed, own = trips.take(entry), (target < size).nonzero()[0]  # of hundreds few are an offer's own
+        of_trips, latest = summed(target, decayed, reached), highest(target, last.take(entry), reached)
+        spent = summed(target, (entries.of(DECAYED_SPEND) * weight).take(entry), reached)
+        row, mine = target.take(own), decayed.take(own)
+        self._own_pairs = codes.repeat(counts).take(own), row, mine
+        category, manufacturer, kin, brand, spend = index.groups.sums(of_trips[size:], spent[size:])
+        met = index.groups.latest(latest[size:])
+        since, category_since, kin_since = self._days_since(np.array((latest[:size], met[CATEGORY], met[KIN])))
+        orders, spent = of_trips[:size], spent[:size]
+        features = (
+            summed(row, entries.of(TRIPS).take(entry.take(own)), size),
+            orders,
+            highest(row, mine, size),
+            spent,
+            summed(row, np.sign(mine), size),
+            since,
+            _ratio(orders, self._orders),
+            category,
+            spend,
+            category_since,
+            _ratio(category, self._orders),
+            np.divide(spent, spend, out=np.zeros(size), where=spend > 0.0),
+            manufacturer,
+            _ratio(manufacturer, self._every),
+            kin,
+            kin_since,
+            _ratio(brand, self._every),
         )
+        self._columns = np.concatenate(features).reshape(len(features), size)
 
     def matrix(self, offers: Sequence[Offer]) -> Floats:
         """One row an offer, one column a feature of AFFINITY_FEATURES; all NaN for an unknown customer."""
         if not self.known:
             return np.full((len(offers), len(AFFINITY_FEATURES)), np.nan)
-        return np.array(self._columns).take(self._index.rows(offers), axis=1).T
+        return self._columns.take(self._index.rows(offers), axis=1).T
 
     def _days_since(self, latest: Floats) -> Floats:
         return np.where(latest > 0.0, np.maximum(self._as_of - latest, 0.0) / DAY_S, np.nan)
@@ -146,27 +147,26 @@ class Affinity:
         own = dict.fromkeys(product_id for _, product_id in sorted(bought))
         return chain(own, (product_id for product_id in listed if product_id not in own))
 
-    @cached_property
+    @property
     def met(self) -> frozenset[str]:
         """The offers' products that a known customer's profile has an entry of, if only of a return."""
-        source, target = self._pairs
-        codes = self._codes[source[target < self._index.size]]
-        return frozenset(map(self._index.names.__getitem__, codes.tolist()))
+        return frozenset([product_id for product_id, _, _ in self._touched])
 
     @cached_property
     def _own(self) -> dict[int, list[tuple[float, str]]]:
         """Per row of the index the offer's products bought before, each with its decayed trips, negated."""
-        source, target = self._pairs
-        own = (target < self._index.size).nonzero()[0]
-        source, target = source[own], target[own]
         found: dict[int, list[tuple[float, str]]] = {}
-        names = self._index.names
-        for code, trips, row in zip(
-            self._codes[source].tolist(), self._trips[source].tolist(), target.tolist(), strict=True
-        ):
+        for product_id, row, trips in self._touched:
             if trips > 0.0:
-                found.setdefault(row, []).append((-trips, names[code]))
+                found.setdefault(row, []).append((-trips, product_id))
         return found
+
+    @cached_property
+    def _touched(self) -> list[tuple[str, int, float]]:
+        """The offers' products that there is an entry of: `(product_id, row of the offer, decayed trips)`."""
+        codes, row, trips = self._own_pairs
+        names = map(self._index.names.__getitem__, codes.tolist())
+        return list(zip(names, row.tolist(), trips.tolist(), strict=True))
 
 
 def affinities(profile: Profile | None, catalog: Catalog, as_of: float, offers: Sequence[Offer]) -> Floats:
@@ -180,6 +180,11 @@ def affinities(profile: Profile | None, catalog: Catalog, as_of: float, offers: 
 def best_products(profile: Profile | None, catalog: Catalog, offer: Offer, as_of: float) -> Iterable[str]:
     """The offer's products in order of affinity. For many offers of one customer make one `Affinity`."""
     return Affinity(profile, index_of(catalog), as_of).best_products(offer)
+
+
+def _total(amounts: Floats) -> float:
+    """Their sum, added in their order."""
+    return float(amounts.cumsum()[-1]) if len(amounts) else 0.0
 
 
 def _ratio(part: Floats, whole: float) -> Floats:

@@ -60,7 +60,7 @@ class OfferIndex:
         static = [_static(offer, listed, known, sizes) for offer, listed in zip(offers, lists, strict=True)]
         self.static = np.array(static, np.float64).reshape(self.size, len(OFFER_FEATURES))
 
-    def _reached(self, coded: Sequence[Codes]) -> tuple[Codes, Codes]:
+    def _reached(self, coded: Sequence[Codes]) -> tuple[Codes, Codes, Codes]:
         """What each entry of a profile counts for: a product for its offers and its groups, a category for its group.
 
         Offers come first, groups after them; by the codes of entries, see `_inverted`.
@@ -78,7 +78,7 @@ class OfferIndex:
         """Which of the entries of these marks the catalog knows, and their codes: products, then categories."""
         place = self._marks.searchsorted(marks)
         known = (self._marks.take(place, mode="clip") == marks).nonzero()[0]
-        return known, self._codes[place[known]]
+        return known, self._codes.take(place.take(known))
 
     def rows(self, offers: Sequence[Offer]) -> Codes:
         return np.fromiter((self.row[offer.offer_id] for offer in offers), np.int64, len(offers))
@@ -140,23 +140,22 @@ class Groups:
                     if group >= 0:
                         share = count / len(codes) if number == BRAND else 1.0
                         held.append((number * len(coded) + offer, group, share))
-        self._slots, self._groups = (np.array([each[n] for each in sorted(held)], np.int64) for n in (0, 1))
+        self._slots = np.array([slot for slot, _, _ in sorted(held)], np.int64)
+        self._groups = np.array([group for _, group, _ in sorted(held)], np.int64)
         self._shares = np.array([share for *_, share in sorted(held)], np.float64)
-        kinds = self._slots // max(1, len(coded))
-        self._of_category = np.flatnonzero(kinds == CATEGORY)
+        of_category = np.flatnonzero(self._slots < len(coded))  # the first kind
+        self._categories = self._groups[of_category]
+        self._summed = np.concatenate([self._slots, 4 * len(coded) + self._slots[of_category]])
 
-    def trips(self, of_groups: Floats) -> Floats:
-        """Per kind of group and offer: the sum over the offer's groups, brands weighed as the offer has them."""
-        shared = of_groups[self._groups] * self._shares
-        return summed(self._slots, shared, 4 * self._offers).reshape(4, self._offers)
-
-    def spend(self, of_groups: Floats) -> Floats:
-        """Per offer: the sum over its categories."""
-        return summed(self._slots[self._of_category], of_groups[self._groups[self._of_category]], self._offers)
+    def sums(self, trips: Floats, spend: Floats) -> Floats:
+        """Per kind of group and offer the trips of the offer's groups, brands weighed as the offer has them; and in a
+        last row the spend on its categories."""
+        amounts = np.concatenate((trips.take(self._groups) * self._shares, spend.take(self._categories)))
+        return summed(self._summed, amounts, 5 * self._offers).reshape(5, self._offers)
 
     def latest(self, of_groups: Floats) -> Floats:
         """Per kind of group and offer: the latest of the offer's groups, 0 for never."""
-        return highest(self._slots, of_groups[self._groups], 4 * self._offers).reshape(4, self._offers)
+        return highest(self._slots, of_groups.take(self._groups), 4 * self._offers).reshape(4, self._offers)
 
 
 def _marked(keys: Sequence[str]) -> tuple[Marks, Codes]:
@@ -166,19 +165,19 @@ def _marked(keys: Sequence[str]) -> tuple[Marks, Codes]:
     return marks[order], order.astype(np.int64)
 
 
-def _inverted(codes: Codes, owners: Codes, size: int) -> tuple[Codes, Codes]:
-    """From pairs to `(pointers, members)`: code c belongs to members[pointers[c]:pointers[c + 1]]."""
-    pointers = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=size))])
-    return pointers.astype(np.int64), owners[np.argsort(codes, kind="stable")].astype(np.int64)
+def _inverted(codes: Codes, owners: Codes, size: int) -> tuple[Codes, Codes, Codes]:
+    """From pairs to `(starts, counts, members)`: code c belongs to as many members as it counts, from its start on."""
+    counts = np.bincount(codes, minlength=size).astype(np.int64)
+    return counts.cumsum() - counts, counts, owners[np.argsort(codes, kind="stable")].astype(np.int64)
 
 
-def expanded(codes: Codes, pointers: Codes, members: Codes) -> tuple[Codes, Codes]:
-    """Every pair of a position in `codes` and a member of its list, in order."""
-    starts = pointers[codes]
-    counts = pointers[codes + 1] - starts
-    source = np.arange(len(codes)).repeat(counts)
-    place = np.arange(len(source)) + (starts - (counts.cumsum() - counts))[source]
-    return source, members[place]
+def expanded(codes: Codes, starts: Codes, counts: Codes, members: Codes) -> tuple[Codes, Codes]:
+    """How many members each of `codes` has, and the members of them all in order."""
+    many = counts.take(codes)
+    before: Codes = many.cumsum() - many
+    places = (starts.take(codes) - before).repeat(many)
+    places += np.arange(len(places))
+    return many, members.take(places)
 
 
 def summed(target: Codes, amounts: Floats, size: int) -> Floats:
