@@ -73,12 +73,26 @@ class Columns:
         texts: list[list[str]] = orjson.loads(self._texts)
         return texts
 
+    def _last_id(self, row: int) -> str:
+        """The first of the texts, mostly the only one that says anything. The ids of one system are of one length, and
+        then it is found without the hundreds of others."""
+        width = self._width
+        if width is None:
+            return self.texts[0][row]
+        begin = 3 + row * (width + 3)
+        return self._texts[begin : begin + width].decode()
+
     @cached_property
-    def _last_ids(self) -> list[str]:
-        """The first of `texts`, and mostly the only one that says anything: what stands between its quotes."""
-        if b"\\" in self._texts:
-            return self.texts[TEXTS.index(LAST_ID)]
-        return self._texts.decode().split('"', 2 * len(self))[1::2]
+    def _width(self) -> int | None:
+        """How many bytes each last id has; None where they differ, or anything is escaped.
+
+        As JSON each stands between two quotes: where so many quotes come first, all of them at its distance, it is so.
+        """
+        texts, quotes = self._texts, b'"' * len(self)
+        width = texts.find(b'"', 3) - 3
+        step, end = width + 3, 2 + (width + 3) * len(self)
+        alike = texts[2:end:step] == texts[3 + width : end : step] == quotes
+        return width if alike and texts.count(b'"', 0, end) == 2 * len(self) and b"\\" not in texts else None
 
     @cached_property
     def rows(self) -> dict[int, int]:
@@ -110,7 +124,7 @@ class Columns:
         if returned:
             last_id, return_id, reason = (texts[row] for texts in self.texts)
         else:  # what never came back says nothing of a return
-            last_id, return_id, reason = self._last_ids[row], "", ""
+            last_id, return_id, reason = self._last_id(row), "", ""
         return [last, first, int(trips), decayed_trips, decayed_spend, last_id, returned, return_id, reason]
 
     def kept(self, at: float) -> Columns:

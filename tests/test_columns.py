@@ -59,3 +59,9 @@ def test_what_is_idle_for_more_than_730_days_is_left_out(idle_s: float, left: in
 def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"packed entries of"):
         columns.unpack(data)
+
+
+@given(st.lists(st.text(st.sampled_from('a],["\\é'), max_size=4), min_size=1, max_size=6))
+def test_the_id_of_an_entry_is_its_own_whatever_the_others_are(ids: list[str]) -> None:
+    given_ = {f"p:{number}": [NOW, NOW, 1, 1.0, 2.0, id_, 0.0, "", ""] for number, id_ in enumerate(ids)}
+    assert dict(columns.unpack(columns.pack(given_, NOW))) == given_
