@@ -13,7 +13,6 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from features.vocabulary import Offer
 from serving.facts import Promised
@@ -21,7 +20,8 @@ from serving.rulebook import Arbitration
 from serving.worth import Context, Worth
 
 
-class Scored(NamedTuple):
+@dataclass(slots=True)
+class Scored:
     """An open offer and the factors of its priority. `propensity` is None without a model: then it counts as 1."""
 
     offer: Offer

@@ -7,6 +7,7 @@ back: their order never matters, and one more never opens an offer. The rules th
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from features.catalog import Catalog
@@ -15,7 +16,8 @@ from serving.rules import MOMENT, OFFER, TERMS, Asked, Case, Reason, Rule, table
 from serving.rules.touched import Touched
 
 
-class Screened(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Screened:
     """One candidate after the screen: open with a product to show, or held back with every reason.
 
     `passed_over` are the products of better affinity than the one that is open, each with what holds it back.

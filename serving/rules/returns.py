@@ -108,7 +108,13 @@ def _shared_with(
 
 def too_many(case: Case, offer: Offer) -> Reasons:
     """Who sends back too large a share of what they buy. The share changes with orders and returns alone."""
-    rule, share = case.book.too_many_returns, round(returns.share(case.facts.profile), 6)
-    if offer.kind in rule.lets_through or not share > rule.share or not case.features["orders"] >= rule.orders:
+    rule = case.book.too_many_returns
+    if offer.kind in rule.lets_through or not many(case):
         return ()
-    return (Reason("too_many_returns", "share", share, rule.share),)
+    return (Reason("too_many_returns", "share", round(returns.share(case.facts.profile), 6), rule.share),)
+
+
+def many(case: Case) -> bool:
+    """Whether the customer has sent back more than the rulebook's share, of enough orders."""
+    rule = case.book.too_many_returns
+    return returns.share(case.facts.profile) > rule.share and case.features["orders"] >= rule.orders

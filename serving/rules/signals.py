@@ -7,6 +7,19 @@ from serving.rules.case import Case, Reason, Reasons
 from serving.rules.consent import is_personal
 
 
+def misplaced(case: Case) -> bool:
+    """Whether the placement is none of the channel's."""
+    return case.facts.channel not in PLACEMENTS.get(case.facts.placement, frozenset())
+
+
+def profile_silent(case: Case) -> bool:
+    return case.facts.profile_missing or is_stale(case, "profile")
+
+
+def stock_silent(case: Case) -> bool:
+    return case.demands("stock") and (case.facts.feeds.get("stock") is None or is_stale(case, "stock"))
+
+
 def channel_of_placement(case: Case, offer: Offer) -> Reasons:
     channels = PLACEMENTS.get(case.facts.placement, frozenset())
     if case.facts.channel in channels:
@@ -48,11 +61,17 @@ def _silent(case: Case, signal: str) -> Reasons:
     return _stale(case, signal)
 
 
-def _stale(case: Case, signal: str) -> Reasons:
+def is_stale(case: Case, signal: str) -> bool:
+    """Whether a feed that holds back while it is silent has been so for too long."""
     rule, age_s = case.book.signals.get(signal), case.facts.age_s(signal)
-    if rule is not None and rule.on_stale == "suppress" and age_s is not None and age_s > rule.max_age_s:
-        return (Reason("signal_stale", signal, f"{age_s:.0f} s old", f"{rule.max_age_s:.0f} s"),)
-    return ()
+    return rule is not None and rule.on_stale == "suppress" and age_s is not None and age_s > rule.max_age_s
+
+
+def _stale(case: Case, signal: str) -> Reasons:
+    if not is_stale(case, signal):
+        return ()
+    old = (f"{case.facts.age_s(signal):.0f} s old", f"{case.book.signals[signal].max_age_s:.0f} s")
+    return (Reason("signal_stale", signal, *old),)
 
 
 def needs_profile(case: Case, offer: Offer) -> bool:
