@@ -129,10 +129,10 @@ def of_offer(world: World, offer: Offer) -> Iterator[Said]:
     if world.quiet:
         yield world.quiet
     yield from care(world, offer)
-    share, orders = round(world.returned_share, 6), len(world.named("Order Completed"))
+    share, orders = world.returned_share, len(world.named("Order Completed"))
     rule = book.too_many_returns
     if offer.kind not in rule.lets_through and orders >= rule.orders and share > rule.share:
-        yield said("too_many_returns", "share", share, rule.share)
+        yield said("too_many_returns", "share", round(share, 6), rule.share)
     if not (offer.product_ids or offer.category) or offer.value.margin:
         yield from margin(world, offer, offer.value.margin)
     yield from contact_limit(world, offer)

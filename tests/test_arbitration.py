@@ -1,5 +1,7 @@
 """Which of the open offers are shown, in which order, and with what probability."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,7 +90,7 @@ def test_of_an_exclusive_group_one_is_shown_and_the_others_name_it():
 def test_the_others_of_a_group_are_named_whatever_else_would_have_masked_them():
     among = [
         scored("a", value=3.0, group="g"),
-        scored("b", value=2.0, group="g")._replace(product_id="product-of-a"),
+        replace(scored("b", value=2.0, group="g"), product_id="product-of-a"),
         scored("c", value=1.0, category="x", group="g"),
         scored("z", value=9.0, category="x"),
     ]

@@ -21,10 +21,10 @@ def stock_silent(case: Case) -> bool:
 
 
 def channel_of_placement(case: Case, offer: Offer) -> Reasons:
-    channels = PLACEMENTS.get(case.facts.placement, frozenset())
-    if case.facts.channel in channels:
+    if not misplaced(case):
         return ()
-    return (Reason("wrong_placement", "channel_of_placement", case.facts.channel, sorted(channels)),)
+    channels = sorted(PLACEMENTS.get(case.facts.placement, ()))
+    return (Reason("wrong_placement", "channel_of_placement", case.facts.channel, channels),)
 
 
 def profile(case: Case, offer: Offer) -> Reasons:
@@ -36,7 +36,7 @@ def profile(case: Case, offer: Offer) -> Reasons:
 
 
 def stock(case: Case, offer: Offer) -> Reasons:
-    if not case.has_products(offer) or case.facts.location_id is None or not case.demands("stock"):
+    if not case.has_products(offer) or case.facts.location_id is None or not stock_silent(case):
         return ()
     if case.facts.feeds.get("stock") is None:
         return (Reason("signal_missing", "stock", "no message yet", "a stock feed", evidence=case.facts.location_id),)
