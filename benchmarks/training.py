@@ -19,7 +19,7 @@ from benchmarks.sizes import Work
 from features.store import ProfileStore
 from features.workspace import Workspace
 from training import learning, selection
-from training.datasets import Dataset, newest_event
+from training.datasets import Dataset, last_heard
 from training.tasks import PROPENSITY
 
 SIZES, QUICK_SIZES = (27_000, 145_000, 780_000), (9_000, 27_000)
@@ -41,7 +41,7 @@ def main(workspace: Workspace, console: Console, quick: bool) -> None:
 
 def labelled(workspace: Workspace, _: int) -> Work:
     """The labelled rows of the whole log, some of them kept in the workspace for each size."""
-    store, newest = ProfileStore(workspace), newest_event(workspace)
+    store, newest = ProfileStore(workspace), last_heard(workspace)
     if newest is None:
         raise ValueError(f"`{workspace.home}` holds no events; run `make demo` first")
 

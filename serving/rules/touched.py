@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from features.columns import columns_of, mark_of
+from features.columns import columns_of
 from features.profiles import LAST, RETURNED
 from features.signals import Level
 from features.vocabulary import DAY_S, Product
@@ -43,10 +43,10 @@ class Touched:
 
     def __init__(self, case: Case):
         self._case, self._items, self._met = case, case.facts.items, case.met
-        entries = columns_of(case.facts.items)
-        since = case.facts.now - case.book.recently_purchased.same_category.longest * DAY_S - ROUNDED_S
-        self._late = frozenset(entries.marks[entries.of(LAST) > since].tolist())
-        """The marks of what was bought so late that a window over categories may not be over."""
+        self._entries = columns_of(case.facts.items)
+        self._last = self._entries.of(LAST)
+        self._since = case.facts.now - case.book.recently_purchased.same_category.longest * DAY_S - ROUNDED_S
+        """What was bought later may be within a window over categories."""
         self._products: dict[str, int] = dict.fromkeys(case.in_cart, IN_CART)
         self._of_returns: dict[str, int] = {}
         """By key: the categories (`c:`) and styles (`s:`) of what came back or is on its way back."""
@@ -89,7 +89,8 @@ class Touched:
 
     def _of_category(self, category: str) -> int:
         key = "c:" + category
-        found = CATEGORY_BOUGHT if mark_of(key) in self._late else 0
+        row = self._entries.row(key)
+        found = CATEGORY_BOUGHT if row is not None and self._last[row] > self._since else 0
         if not self._case.returned and not self._of_returns:
             return found
         entry = self._items.get(key)
