@@ -112,10 +112,13 @@ def replay(
         for each in run(workspace, moment, lambda: found.update(erased=1)):
             progress.advance(task)
             problem = each.problem or (None if each.compared or file else NOTHING_TO_COMPARE)
-            found["decisions"] += 1
-            found["different" if problem else "same" if each.compared else "not_compared"] += 1
+            if each.decision_id is None:
+                found["unreadable"] += 1
+            else:
+                found["decisions"] += 1
+                found["different" if problem else "same" if each.compared else "not_compared"] += 1
             if problem:
-                problems.append(f"decision `{each.decision_id}`: {problem}")
+                problems.append(f"{each.name}: {problem}")
             if file and each.answer:
                 file.write(each.answer + b"\n")
     if draft and out:

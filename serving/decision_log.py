@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -180,27 +180,3 @@ class DecisionLog:
                 os.fdatasync(file)
                 os.close(file)
             threading.Event().wait(SYNC_EVERY_S)
-
-
-def records(folder: Path, since: float = 0.0, on_erased: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
-    """Every record decided at or after `since`, each with the profile it saw under `profile`.
-
-    A last line cut short by a crash belongs to a decision that was never answered, and is passed over. So are
-    the decisions of erased customers, of the days from `since` on, for each of which `on_erased` is called.
-    """
-    first_day = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d")
-    for path in packing.files(folder):
-        if path.parent.name < first_day:
-            continue
-        profiles: dict[int, Any] = {}
-        for at, line in packing.lines(path):
-            if line.startswith(ERASED):
-                if b'"decision_id"' in line:
-                    on_erased()
-            elif line.endswith(b"\n"):
-                content = orjson.loads(line)
-                if "profile" in content:
-                    profiles[at] = content["profile"]
-                elif "decision_id" in content and content["facts"]["now"] >= since:
-                    content["profile"] = profiles.get(content["facts"]["profile_at"])
-                    yield content

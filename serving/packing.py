@@ -51,10 +51,16 @@ def line_at(path: Path, at: int) -> bytes:
             return data[begin : data.find(b"\n", begin) + 1 or None]
 
 
-def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Every line with its place in the plain file."""
-    at = 0
-    for data in _blocks(path):
+def _raised(at: int, error: Exception) -> None:
+    raise error
+
+
+def lines(path: Path, on_damage: Callable[[int, Exception], None] = _raised) -> Iterator[tuple[int, bytes]]:
+    """Every line with its place in the plain file.
+
+    Of an altered packed file `on_damage` hears which blocks cannot be read, by where they begin; the others are.
+    """
+    for at, data in _blocks(path, on_damage):
         for line in data:
             yield at, line
             at += len(line)
@@ -116,7 +122,9 @@ def unpack_where(folder: Path, holds: Callable[[bytes], object]) -> list[Path]:
         if path.exists():
             _packed(path).unlink(missing_ok=True)
     found = [
-        path for path in files(folder) if not path.exists() and any(holds(b"".join(block)) for block in _blocks(path))
+        path
+        for path in files(folder)
+        if not path.exists() and any(holds(b"".join(block)) for _, block in _blocks(path, _raised))
     ]
     for path in found:
         unpack(path)
@@ -137,23 +145,42 @@ def _packed(path: Path) -> Path:
     return path.with_name(path.name + ".packed")
 
 
-def _blocks(path: Path) -> Iterator[Iterable[bytes]]:
+def _blocks(path: Path, on_damage: Callable[[int, Exception], None]) -> Iterator[tuple[int, Iterable[bytes]]]:
+    """The lines of each block with the block's place in the plain file, which is one block."""
     try:
         with path.open("rb") as file:
-            yield file
+            yield 0, file
             return
     except FileNotFoundError:
         pass
     with _packed(path).open("rb") as file:
-        for block in _index(file):
-            yield _unpacked(file, block).splitlines(keepends=True)
+        try:
+            blocks = _index(file)
+        except Exception as error:  # whatever altered bytes make of an index
+            on_damage(0, error)
+            return
+        for block in blocks:
+            try:
+                data = _unpacked(file, block)
+            except Exception as error:
+                on_damage(block[0], error)
+            else:
+                yield block[0], data.splitlines(keepends=True)
 
 
 def _index(file: BinaryIO) -> list[Block]:
-    file.seek(-_LENGTH_BYTES, os.SEEK_END)
-    length = int.from_bytes(file.read(), "big")
-    file.seek(-_LENGTH_BYTES - length, os.SEEK_END)
-    return [tuple(block) for block in orjson.loads(file.read(length))]
+    """Where the blocks are; ValueError unless each begins where the one before it ends, in both files."""
+    end = file.seek(-_LENGTH_BYTES, os.SEEK_END)
+    begin = file.seek(end - int.from_bytes(file.read(), "big"))
+    blocks: list[Block] = [tuple(block) for block in orjson.loads(file.read(end - begin))]
+    plain = packed = 0
+    for block in blocks:
+        if (block[0], block[2]) != (plain, packed):
+            raise ValueError("the index at its end does not fit its blocks")
+        plain, packed = plain + block[1], packed + block[3]
+    if packed != begin:
+        raise ValueError("the index at its end does not fit its blocks")
+    return blocks
 
 
 def _unpacked(file: BinaryIO, block: Block) -> bytes:

@@ -17,16 +17,19 @@ import orjson
 
 from features import profiles
 from features.product_counts import ProductCounts
+from features.sentences import FileProblem
 from features.workspace import Workspace
 from serving import contact
 from serving.decide import ENGINE_VERSION, Policy, answer, decide
-from serving.decision_log import records
 from serving.facts import Carried, Facts, Promised
+from serving.log_lines import Unreadable, read
 from serving.scoring import Models, load_version
 from serving.shelves import levels_of, shops_of
 from serving.versions import kept_catalog, kept_rulebook
 
 MODELS = ("propensity", "churn", "returns")
+LONGEST = 300
+"""Characters of an error that a problem quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +37,62 @@ class Replayed:
     """One decision made again: `problem` is None where it came out the same. `answer` is what came out, as JSON.
 
     `compared` is False for a record without an answer, such as one of a copy from which answers were stripped.
+    What is altered so that not even its id can be read has its `place` in the log alone.
     """
 
-    decision_id: str
+    decision_id: str | None
     problem: str | None
     answer: bytes | None = None
     compared: bool = True
+    place: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"decision `{self.decision_id}`" if self.decision_id else self.place
 
 
 def replay(
     workspace: Workspace, since: float = 0.0, on_erased: Callable[[], None] = lambda: None
 ) -> Iterator[Replayed]:
-    """Every decision of the log since that moment (epoch seconds), made again; `on_erased` hears of each erased one."""
-    policy_of = policies(workspace)
-    for record in records(workspace.decisions, since, on_erased):
-        try:
-            decided = again(record, policy_of(record["versions"]))
-        except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
-            yield Replayed(record["decision_id"], f"cannot be decided again: {error}")
-            continue
+    """Every decision of the log since that moment (epoch seconds), made again; `on_erased` hears of each erased one.
+
+    Of what was altered, in the log or in what it needs, one problem each: the others are decided all the same.
+    """
+    policy_of = _failing_once(policies(workspace))
+    for record in read(workspace.decisions, since, on_erased):
+        if isinstance(record, Unreadable):
+            yield Replayed(record.decision_id, f"cannot be read: {record.problem}", place=record.place)
+        else:
+            yield _replayed(record, policy_of)
+
+
+def _replayed(record: Mapping[str, Any], policy_of: Callable[[Mapping[str, Any]], Policy]) -> Replayed:
+    decision_id = record["decision_id"]
+    try:
+        decided = again(record, policy_of(record["versions"]))
         problem = _difference(record, decided) if "answer" in record else None
-        yield Replayed(record["decision_id"], problem, orjson.dumps(decided), "answer" in record)
+        return Replayed(decision_id, problem, orjson.dumps(decided), "answer" in record)
+    except Exception as error:  # nobody can tell what an altered byte leads to, and the others want to be decided
+        said = " ".join(str(error).split())[:LONGEST]
+        kind = "" if isinstance(error, FileNotFoundError | FileProblem) else f"{type(error).__name__}: "
+        return Replayed(decision_id, f"cannot be decided again: {kind}{said}")
+
+
+def _failing_once(policy_of: Callable[[Mapping[str, Any]], Policy]) -> Callable[[Mapping[str, Any]], Policy]:
+    """The same, but what cannot be opened is not tried again for every decision."""
+    failed: dict[bytes, Exception] = {}
+
+    def tried(versions: Mapping[str, Any]) -> Policy:
+        key = orjson.dumps(versions)
+        if key in failed:
+            raise failed[key].with_traceback(None)
+        try:
+            return policy_of(versions)
+        except Exception as error:
+            failed[key] = error
+            raise
+
+    return tried
 
 
 def again(record: Mapping[str, Any], policy: Policy) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving import decision_files, decision_index
-from serving.decision_log import DecisionLog, records
+from serving.decision_log import DecisionLog
+from serving.log_lines import records
 
 NOW = 1_790_000_000.0
 ids = st.text(alphabet=string.ascii_letters + '":{}é\\ ', min_size=1, max_size=6)

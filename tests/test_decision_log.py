@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 
 from serving import packing
-from serving.decision_log import DecisionLog, records
+from serving.decision_log import DecisionLog
+from serving.log_lines import records
 
 NOW = 1_790_000_000.0
 

@@ -18,10 +18,10 @@ from features import build, database, erased, erasure
 from features.parity import parity
 from features.workspace import open_workspace
 from serving import packing, reservations
-from serving.decision_log import records
 from serving.engine import Engine
 from serving.erasure import Eraser
 from serving.facts import Contact
+from serving.log_lines import records
 from serving.question import Question
 from serving.replay import replay
 

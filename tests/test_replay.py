@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from random import Random
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
 from features import build, columns, profiles
 from features.workspace import PROJECT, Workspace, open_workspace
-from serving.decision_log import records
+from serving import packing
+from serving.__main__ import app
+from serving.decision_log import ERASED
 from serving.engine import Engine
+from serving.log_lines import records
 from serving.question import Question
 from serving.replay import replay
 
@@ -116,6 +121,121 @@ def test_a_rulebook_that_is_missing_is_named(workspace: Workspace, tmp_path: Pat
 
 def test_since_leaves_out_what_was_decided_before(workspace: Workspace) -> None:
     assert list(replay(workspace, since=time.time() + 60)) == []
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_whatever_byte_of_the_log_is_altered_replay_tells_and_goes_on(
+    workspace: Workspace, tmp_path: Path, packed: bool
+) -> None:
+    copy = shortened(workspace, tmp_path, 12)
+    (path,) = packing.files(copy.decisions)
+    if packed:
+        packing.pack(path)
+        path = path.with_name(path.name + ".packed")
+    content, dice = path.read_bytes(), Random(17)
+    for _ in range(100):
+        at = dice.randrange(len(content))
+        other = dice.choice([content[at] ^ 1, ord("9"), ord(" "), ord("\n"), 0xFF])
+        path.write_bytes(content[:at] + bytes([other]) + content[at + 1 :])
+        code, figures, said = replayed(copy)
+        changed = f"byte {at}: {content[at : at + 1]!r} is {bytes([other])!r}: {figures} {said}"
+        assert code == (1 if said else 0), changed
+        assert len(said) == figures["different"] + figures.get("unreadable", 0), changed
+        assert all(line.startswith(("decision `", "log `")) for line in said), changed
+        if not said:
+            assert figures["same"] == 12, changed
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "by_id", "unreadable"),
+    [
+        (b'"now"', b'"noo"', True, 0),
+        (b'"decision_id"', b'"decision_ie"', False, 1),
+        (b'"engine"', b'"engin\xff"', True, 0),
+        (b'"promised"', b'"promise\n"', True, 1),
+        (b'"answer"', b'"answes"', True, 0),
+    ],
+)
+def test_an_altered_record_is_named_and_the_others_are_decided(
+    workspace: Workspace, tmp_path: Path, before: bytes, after: bytes, by_id: bool, unreadable: int
+) -> None:
+    copy = shortened(workspace, tmp_path, 9)
+    (path,) = packing.files(copy.decisions)
+    third = list(records(copy.decisions))[2]["decision_id"]
+    begin = int(third.split("-")[2], 16)
+    content = path.read_bytes()
+    path.write_bytes(content[:begin] + content[begin:].replace(before, after, 1))
+    code, figures, said = replayed(copy)
+    place = f"log `{path.parent.name}/{path.name}`, byte {begin}: "
+    assert code == 1
+    assert said[0].startswith(f"decision `{third}`: " if by_id else place)
+    assert (figures["same"], figures.get("unreadable", 0)) == (8, unreadable)
+    assert len(said) == by_id + unreadable
+
+
+def test_an_altered_profile_names_every_decision_that_saw_it(workspace: Workspace, tmp_path: Path) -> None:
+    copy = shortened(workspace, tmp_path, 40)
+    (path,) = packing.files(copy.decisions)
+    seen = [(each["facts"]["profile_at"], each["decision_id"]) for each in records(copy.decisions)]
+    at = next(at for at, _ in seen if at is not None)
+    content = path.read_bytes()
+    path.write_bytes(content[: at + 5] + b"\xff" + content[at + 6 :])
+    code, figures, said = replayed(copy)
+    whose = [decision_id for profile_at, decision_id in seen if profile_at == at]
+    assert code == 1
+    assert said[0].startswith(f"log `{path.parent.name}/{path.name}`, byte {at}: ")
+    assert [line.split("`")[1] for line in said[1:]] == whose
+    assert figures["same"] == 40 - len(whose)
+
+
+def test_a_line_end_altered_hides_no_decision(workspace: Workspace, tmp_path: Path) -> None:
+    copy = shortened(workspace, tmp_path, 5)
+    (path,) = packing.files(copy.decisions)
+    content, ids = path.read_bytes(), [each["decision_id"] for each in records(copy.decisions)]
+    ends = [at for at, byte in enumerate(content) if byte == 10]
+    for at in ends:
+        path.write_bytes(content[:at] + b" " + content[at + 1 :])
+        code, figures, said = replayed(copy)
+        assert figures["decisions"] + figures.get("unreadable", 0) >= 5
+        assert (code, bool(said)) == ((0, False) if at == ends[-1] else (1, True))
+    path.write_bytes(content[: ends[-1]] + b"x")
+    assert replayed(copy)[0] == 1
+    erased = (ERASED + b"}").ljust(ends[0]) + b" " + content[ends[0] + 1 :]
+    path.write_bytes(erased)
+    assert any(each.decision_id in ids and each.problem for each in replay(copy))
+
+
+@pytest.mark.parametrize("name", ["rulebook-*/rulebook.yaml", "catalog-*/offers.yaml"])
+def test_what_a_decision_was_made_by_is_told_where_it_was_altered(
+    workspace: Workspace, tmp_path: Path, name: str
+) -> None:
+    copy = shortened(workspace, tmp_path, 3)
+    path = next((copy.home / "versions").glob(name))
+    path.write_bytes(path.read_bytes().replace(b": ", b": \xff", 1))
+    code, figures, said = replayed(copy)
+    assert (code, figures["different"], len(said)) == (1, 3, 3)
+    assert all("is not UTF-8" in line for line in said)
+
+
+def shortened(workspace: Workspace, to: Path, decisions: int) -> Workspace:
+    """A copy whose log ends with that decision."""
+    copy = copied(workspace, to)
+    (path,) = packing.files(copy.decisions)
+    after = list(records(copy.decisions))[decisions]
+    before = int(after["decision_id"].split("-")[2], 16)
+    content = path.read_bytes()[:before]
+    if content.rpartition(b"\n{")[2].startswith(b'"profile"'):
+        content = content[: content.rindex(b"\n{") + 1]
+    path.write_bytes(content)
+    return copy
+
+
+def replayed(workspace: Workspace) -> tuple[int, dict[str, int], list[str]]:
+    """Exit code, figures and sentences of `python -m serving replay --json`."""
+    done = CliRunner().invoke(app, ["replay", "--json"], env=workspace.environment())
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    said = [line for line in done.stderr.splitlines() if line.strip() and "replaying" not in line]
+    return done.exit_code, orjson.loads(done.stdout), said
 
 
 def copied(workspace: Workspace, to: Path, before: bytes = b"", after: bytes = b"") -> Workspace:

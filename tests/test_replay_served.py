@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from features import build, columns, profiles
 from features.workspace import PROJECT, Workspace, open_workspace
 from serving.__main__ import app
-from serving.decision_log import records
+from serving.log_lines import records
 
 CALLERS = 4
 YEARS_AGO = 1_090_000_000.0

@@ -19,8 +19,8 @@ from features.product_history import LINE_FEATURES, ProductHistory
 from features.profiles import fold_all
 from features.vocabulary import Event
 from features.workspace import Workspace
-from serving.decision_log import records
 from serving.engine import Engine
+from serving.log_lines import records
 from serving.question import Question
 from serving.replay import replay
 from serving.schemas import DecideBatchRequest

@@ -186,7 +186,7 @@ def test_a_decision_replays_by_the_policy_that_it_was_made_by(workspace: Workspa
 
 
 def _records(workspace: Workspace) -> list[dict]:
-    from serving.decision_log import records
+    from serving.log_lines import records
 
     return list(records(workspace.decisions))
 
