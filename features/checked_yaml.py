@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -127,7 +128,7 @@ class Document:
         try:
             checked = model.model_validate(self.data)
         except ValidationError as error:
-            schema = model.model_json_schema()
+            schema = _schema_of(model)
             seen: set[str] = set()
             for each in error.errors(include_url=False):
                 where = self.located(each["loc"], missing=each["type"] in ("missing", "extra_forbidden"))
@@ -165,6 +166,11 @@ class Document:
             if below is not None or (last and (missing or part == "[key]")):
                 found.append(part)
         return tuple(found)
+
+
+@cache
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def known_fields(schema: dict[str, Any], where: Sequence[int | str]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from features.habits import TIERS
 from features.profiles import FEATURES
-from features.sentences import suggestion
+from features.sentences import shown, suggestion
 
 OPERATORS: Mapping[str, Callable[[float, Any], bool]] = {
     "==": operator.eq,
@@ -31,7 +31,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {"loyalty_tier": TIERS}
 def problem_of(condition: Any) -> str | None:
     """What is wrong with a condition, in one sentence; None if nothing is."""
     if not isinstance(condition, Mapping):
-        return f"`{str(condition)[:40]}` is no condition; expected field, operator and value, or all, any, not"
+        return f"{shown(condition, quote=True)} is no condition; expected field, operator and value, or all, any, not"
     for name in ("all", "any"):
         if name in condition:
             parts = condition[name]
@@ -41,19 +41,23 @@ def problem_of(condition: Any) -> str | None:
     if "not" in condition:
         return problem_of(condition["not"]) if len(condition) == 1 else "`not` stands beside others; expected it alone"
     field, sign = condition.get("field"), condition.get("operator")
+    if not isinstance(field, str):
+        return f"its field is {shown(field, quote=True)}; expected the name of a feature"
     if field not in FEATURES:
-        near = get_close_matches(str(field), FEATURES, n=1)
+        near = get_close_matches(field, FEATURES, n=1)
         return f"unknown field `{field}`; " + (f"did you mean `{near[0]}`?" if near else "see the features in docs")
     if sign == "known":
         return None if set(condition) == {"field", "operator"} else "`known` takes no value"
+    if not isinstance(sign, str):
+        return f"its operator is {shown(sign, quote=True)}; expected one of {', '.join([*OPERATORS, 'known'])}"
     if sign not in OPERATORS:
         return f"unknown operator `{sign}`; expected one of {', '.join([*OPERATORS, 'known'])}"
-    value, names = condition.get("value"), NAMES.get(str(field))
+    value, names = condition.get("value"), NAMES.get(field)
     if isinstance(value, str) and names:
         if value.lower() not in names:
             return f"unknown value `{value}` for `{field}`; {suggestion(value.lower(), names)}"
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        return f"value `{value}` is no number; features are numbers"
+        return f"its value is {shown(value, quote=True)}; expected a number, as features are"
     extra = set(condition) - {"field", "operator", "value"}
     return f"unknown part `{min(extra)}`; expected field, operator, value" if extra else None
 

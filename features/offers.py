@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, fie
 from features import placeholders
 from features.checked_yaml import Checked, FileProblem, OneOf, Problem, Text, Texts, as_text, parse
 from features.eligibility import problem_of
+from features.sentences import shown
 from features.vocabulary import CHANNELS, OFFER_KINDS, PLACEMENTS, Budget, Offer, Value
 
 NAME = "offers.yaml"
@@ -41,7 +42,13 @@ Money = Annotated[float, Field(ge=0)]
 
 
 def _placements(value: Any) -> Any:
-    return {True: list(PLACEMENTS), False: (), None: ()}.get(value, value) if not isinstance(value, list) else value
+    if value is True:
+        return list(PLACEMENTS)
+    if value is False or value is None:
+        return ()
+    if not isinstance(value, list):
+        raise ValueError(f"is {shown(value, quote=True)}; expected true, or a list of placements")
+    return value
 
 
 _PLACEMENTS_OR_ALL = {"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"enum": list(PLACEMENTS)}}]}

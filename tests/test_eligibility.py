@@ -38,9 +38,12 @@ def test_conditions_compare_what_is_known(condition, met):
     [
         (of("oders", ">", 1), "unknown field `oders`; did you mean `orders`?"),
         (of("orders", "=>", 1), "unknown operator `=>`; expected one of ==, !=, <, <=, >, >=, known"),
-        (of("orders", ">", "many"), "value `many` is no number; features are numbers"),
+        (of("orders", ">", "many"), "its value is `many`; expected a number, as features are"),
         ({"all": []}, "`all` stands beside others or holds no list; expected `all: [condition, …]` alone"),
         ("orders > 3", "`orders > 3` is no condition; expected field, operator and value, or all, any, not"),
+        (of(["orders"], ">", 1), "its field is a list; expected the name of a feature"),
+        (of("orders", [">"], 1), "its operator is a list; expected one of ==, !=, <, <=, >, >=, known"),
+        (of("orders", ">", {}), "its value is a mapping; expected a number, as features are"),
         ({**of("orders", ">", 1), "and": 1}, "unknown part `and`; expected field, operator, value"),
     ],
 )

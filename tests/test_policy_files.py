@@ -1,0 +1,123 @@
+"""Whatever stands in `offers.yaml` or `rulebook.yaml`: it is taken, or told in sentences with their lines."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from features.offers import read_offers
+from features.sentences import FileProblem
+from features.workspace import PROJECT, Workspace
+from serving import rulebook
+from serving.__main__ import app
+
+ANYTHING: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 731, 0.5, 10**20, "", "x", "21:00", "2026-01-01", "web", "promotion", [], {}, [None], [1],
+    ["x"], ["web"], [[]], [{}], {"x": 1}, {"home": True}, {"days": 5}, {"all": [1]}, {"not": []},
+)  # fmt: skip
+"""Every kind of JSON value, with some that fit somewhere."""
+BUYERS = {"field": "orders", "operator": ">=", "value": 1}
+OFFERS: dict[str, Any] = {
+    "offers": [
+        {
+            "offer_id": "a",
+            "kind": "promotion",
+            "group": "g",
+            "product_ids": ["p"],
+            "channels": ["web"],
+            "placements": ["home"],
+            "markets": ["de"],
+            "valid_from": "2026-01-01",
+            "valid_until": "2026-12-31T23:59:59Z",
+            "eligibility": {"all": [BUYERS, {"any": [BUYERS]}, {"not": {"field": "orders", "operator": "known"}}]},
+            "exclusive_group": "e",
+            "value": {"margin": 1.0, "cost": 0.1, "discount": 0.2},
+            "lever": 1.0,
+            "budget": {"total": 5, "daily": 2},
+            "fallback": ["home"],
+            "treatments": {"web": {"title": "t", "body": "b", "image_url": "i", "url": "u"}},
+        }
+    ]
+}
+
+
+def _book() -> dict[str, Any]:
+    """The shipped rulebook as JSON has it."""
+    texts = yaml.load((PROJECT / "serving/rulebook.yaml").read_text(), Loader=yaml.BaseLoader)
+    return {**yaml.safe_load((PROJECT / "serving/rulebook.yaml").read_text()), "quiet_hours": texts["quiet_hours"]}
+
+
+def _read_book(content: bytes, at: Path) -> None:
+    at.write_bytes(content)
+    rulebook.load(at)
+
+
+def changes(document: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """The document with each of `ANYTHING` in each of its places, the whole of it first, and where that is."""
+    for where in _places(document):
+        for value in ANYTHING:
+            yield where, _put(document, where, value)
+
+
+def _places(document: Any, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    yield above
+    inner = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    for name, value in inner:
+        yield from _places(value, (*above, name))
+
+
+def _put(document: Any, where: tuple[str | int, ...], value: Any) -> Any:
+    if not where:
+        return value
+    changed = copy.deepcopy(document)
+    inner = changed
+    for part in where[:-1]:
+        inner = inner[part]
+    inner[where[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize("name", ["offers.yaml", "rulebook.yaml"])
+def test_any_value_in_any_field_is_taken_or_told_with_its_line(name: str, tmp_path: Path) -> None:
+    read: Callable[[bytes], object] = lambda content: (  # noqa: E731
+        read_offers(name, content) if name == "offers.yaml" else _read_book(content, tmp_path / name)
+    )
+    taken = told = 0
+    for where, document in changes(OFFERS if name == "offers.yaml" else _book()):
+        try:
+            read(json.dumps(document).encode())
+            taken += 1
+        except FileProblem as problem:
+            told += 1
+            assert str(problem).startswith(name), (where, str(problem))
+            assert "\n" not in problem.problems[0].sentence
+    assert taken > 50
+    assert told > 500
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ('eligibility: {field: [orders], operator: ">=", value: 1}', "holds no condition: its field is a list"),
+        ('eligibility: {field: orders, operator: [">="], value: 1}', "holds no condition: its operator is a list"),
+        ("fallback: {home: true}", "is a mapping; expected true, or a list of placements"),
+    ],
+)
+def test_the_command_lines_tell_a_wrong_offer_in_a_sentence(workspace: Workspace, fields: str, sentence: str) -> None:
+    entry = "offers:\n- offer_id: a\n  kind: loyalty\n  valid_from: 2026-01-01\n  valid_until: 2027-01-01\n  "
+    (workspace.home / "offers.yaml").write_text(entry + fields)
+    (workspace.home / "who.csv").write_text("customer_id\n7\n")
+    files = ["--audience", str(workspace.home / "who.csv"), "--out", str(workspace.home / "out.parquet")]
+    for command in (["rulebook", "check"], ["decide", *files, "--channel", "web", "--placement", "home"]):
+        done = CliRunner().invoke(app, command, env=workspace.environment())
+        assert (done.exit_code, done.stdout) == (1 if command[0] == "rulebook" else 2, "")
+        assert done.stderr == f"offers.yaml:6: `{fields.split(':')[0]}` {sentence}" + done.stderr.partition(sentence)[2]
