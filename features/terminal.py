@@ -1,6 +1,6 @@
 """What the command lines say and how they end: progress, one sentence about what is wrong, a table of figures.
 
-Shared by `python -m features` and `python -m training`; nothing is computed or stored here.
+Shared by all three command lines; nothing is computed or stored here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -19,7 +20,7 @@ from typer.core import TyperGroup
 
 from features.sentences import suggestion
 
-__all__ = ["OneSentence", "Told", "progress", "refuse", "table", "told_plainly"]
+__all__ = ["OneSentence", "Told", "drafted", "progress", "refuse", "table", "told_plainly", "writable"]
 
 Told = Callable[[str, int, int], None]
 """Told which step is being done, how much of it is done, and of how much."""
@@ -70,7 +71,40 @@ def told_plainly(kinds: Callable[[], tuple[type[Exception], ...]]) -> Iterator[N
     except Exception as problem:
         if not isinstance(problem, (OSError, *kinds())):
             raise
-        refuse(str(problem))
+        refuse(_unusable(problem) if isinstance(problem, OSError) else str(problem))
+
+
+def _unusable(problem: OSError) -> str:
+    if problem.filename is None or problem.strerror is None:
+        return str(problem)
+    return (
+        f"`{problem.filename}` cannot be used: {problem.strerror.lower()}; expected a place to read and write"
+    )
+
+
+def writable(option: str, path: Path) -> None:
+    """Refuse a file that could not be written in the end, before anything is done for it; its folder is made."""
+    try:
+        if path.exists() and not path.is_file():
+            refuse(f"{option}: `{path}` is {'a folder' if path.is_dir() else 'no file'}; expected a file to write")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{path.name}.part")
+        probe.touch()
+        probe.unlink()
+    except OSError as problem:
+        said = "its folder is a file" if isinstance(problem, FileExistsError) else (problem.strerror or "?").lower()
+        refuse(f"{option}: `{path}` cannot be written ({said}); expected a file in a folder that you may write to")
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """A draft beside `path` that takes its place at the end; nothing is left of it if there is an error."""
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -12,13 +12,14 @@ from collections import Counter
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from features.sentences import FileProblem
+from features.terminal import drafted, refuse, told_plainly, writable
 from features.vocabulary import CHANNELS, PLACEMENTS
 from features.workspace import open_workspace
 
@@ -31,9 +32,10 @@ NOTHING_TO_COMPARE = "has no answer to compare with; `--out FILE` writes what co
 Json = Annotated[bool, typer.Option("--json", help="print the figures as JSON")]
 
 
-def refuse(sentence: str) -> NoReturn:
-    print(sentence, file=sys.stderr)
-    raise typer.Exit(2)
+def _kinds() -> tuple[type[Exception], ...]:
+    from features.database import DatabaseProblem
+
+    return FileProblem, DatabaseProblem
 
 
 def told(figures: dict[str, Any], as_json: bool) -> None:
@@ -60,11 +62,10 @@ def decide(
     if placement not in PLACEMENTS:
         refuse(f"placement: `{placement}` is unknown; expected one of {', '.join(PLACEMENTS)}")
     began = time.monotonic()
-    try:
+    writable("out", out)
+    with told_plainly(lambda: (*_kinds(), AudienceProblem)):
         customer_ids = read_audience(audience)
         engine = Engine.open(open_workspace())
-    except (AudienceProblem, FileProblem) as problem:
-        refuse(str(problem))
     try:
         with _progress() as progress:
             task = progress.add_task("deciding", total=len(customer_ids))
@@ -102,11 +103,14 @@ def replay(
     """Decide the log again; every decision must come out byte for byte the same."""
     from serving.replay import replay as run
 
-    workspace, moment = open_workspace(), _moment(since)
+    moment = _moment(since)
+    if out:
+        writable("out", out)
+    with told_plainly(_kinds):
+        workspace = open_workspace()
     found, problems = Counter[str](decisions=0, same=0, different=0, erased=0), []
-    draft = out and out.with_name(f".{out.name}.part")
     with ExitStack() as stack:
-        file = stack.enter_context(draft.open("wb")) if draft else None
+        file = stack.enter_context(stack.enter_context(drafted(out)).open("wb")) if out else None
         progress = stack.enter_context(_progress())
         task = progress.add_task("replaying", total=None)
         for each in run(workspace, moment, lambda: found.update(erased=1)):
@@ -121,8 +125,6 @@ def replay(
                 problems.append(f"{each.name}: {problem}")
             if file and each.answer:
                 file.write(each.answer + b"\n")
-    if draft and out:
-        draft.replace(out)
     for sentence in problems:
         print(sentence, file=sys.stderr)
     told(found, as_json)
@@ -136,12 +138,14 @@ def check_rulebook(file: Annotated[Path | None, typer.Argument(help="by default 
     from serving import rulebook
     from serving.policy_check import findings
 
-    path = file or open_workspace().file("rulebook.yaml")
+    with told_plainly(_kinds):
+        workspace = open_workspace()
+    path = file or workspace.file("rulebook.yaml")
     if not path.exists():
         refuse(f"rulebook: `{path}` does not exist; expected a YAML file")
     try:
         loaded = rulebook.load(path)
-        found = findings(loaded, load_catalog(open_workspace()), time.time(), path.name)
+        found = findings(loaded, load_catalog(workspace), time.time(), path.name)
     except FileProblem as problem:
         print(problem, file=sys.stderr)
         raise typer.Exit(1) from None
@@ -159,13 +163,11 @@ def run_stories(file: Annotated[Path | None, typer.Argument(help="by default the
     from features.catalog import load_catalog, shipped_catalog
     from serving import golden, rulebook
 
-    path = file or open_workspace().file("rulebook.yaml")
-    try:
+    with told_plainly(_kinds):
+        path = file or open_workspace().file("rulebook.yaml")
         shipped = path.resolve().parent == Path(golden.__file__).parent
         catalog = shipped_catalog() if shipped else load_catalog(open_workspace())
         outcomes = list(golden.run(path.parent / "cases", catalog, rulebook.load(path)))
-    except (FileProblem, OSError) as problem:
-        refuse(str(problem))
     if not outcomes:
         refuse(f"rulebook: no stories in `{path.parent / 'cases'}`; expected *.yaml files")
     wrong = [outcome for outcome in outcomes if outcome.differences]
@@ -184,13 +186,13 @@ def export(
     """Write everything held of one customer, as `GET /customers/{customer_id}/export` gives it."""
     from serving.export import export as pieces
 
-    found = pieces(open_workspace(), customer_id, time.time())
-    if found is None:
-        refuse(f"nothing is held of a customer `{customer_id}`")
-    draft = out.with_name(f".{out.name}.part")
-    with draft.open("wb") as file:
-        file.writelines(found)
-    draft.replace(out)
+    writable("out", out)
+    with told_plainly(_kinds):
+        found = pieces(open_workspace(), customer_id, time.time())
+        if found is None:
+            refuse(f"nothing is held of a customer `{customer_id}`")
+        with drafted(out) as draft, draft.open("wb") as file:
+            file.writelines(found)
 
 
 @app.command()
@@ -201,8 +203,9 @@ def erase(
     from features.store import ProfileStore
     from serving.erasure import Eraser
 
-    workspace = open_workspace()
-    receipt = Eraser(workspace, ProfileStore(workspace)).erase(customer_id, time.time())
+    with told_plainly(_kinds):
+        workspace = open_workspace()
+        receipt = Eraser(workspace, ProfileStore(workspace)).erase(customer_id, time.time())
     if receipt is None:
         refuse(f"nothing is held of a customer `{customer_id}`")
     counts = receipt.pop("counts")
@@ -214,7 +217,8 @@ def demo(port: Annotated[int, typer.Option(min=1, max=65535)] = 3000) -> None:
     """Serve on 127.0.0.1 and keep the demo's feeds running until Ctrl-C."""
     from serving.demo import run
 
-    raise typer.Exit(run(port))
+    with told_plainly(_kinds):
+        raise typer.Exit(run(port))
 
 
 def _moment(text: str | None) -> float:

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.terminal import drafted
 from serving.problems import Problem, bad_input, shown
 from serving.question import Question
 from serving.schemas import AN_ID, is_id
@@ -85,9 +86,8 @@ def decide_audience(
     """
     summary = Summary()
     named: dict[str, str] = {}
-    draft = out.with_name(f".{out.name}.part")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetWriter(draft, SCHEMA) as writer:
+    with drafted(out) as draft, pq.ParquetWriter(draft, SCHEMA) as writer:
         rows: list[dict[str, Any]] = []
         for start in range(0, len(customer_ids), CUSTOMERS_AT_ONCE):
             some: list[tuple[Question, str | None]] = []
@@ -101,7 +101,6 @@ def decide_audience(
                 writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
                 rows.clear()
         writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-    draft.replace(out)
     return summary
 
 

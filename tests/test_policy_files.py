@@ -19,8 +19,8 @@ from serving import rulebook
 from serving.__main__ import app
 
 ANYTHING: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 731, 0.5, 10**20, "", "x", "21:00", "2026-01-01", "web", "promotion", [], {}, [None], [1],
-    ["x"], ["web"], [[]], [{}], {"x": 1}, {"home": True}, {"days": 5}, {"all": [1]}, {"not": []},
+    None, True, False, 0, 1, -1, 731, 0.5, 10**20, "", "x", "21:00", "2026-01-01", "web", "promotion", [], {}, [None],
+    [1], ["x"], ["web"], [[]], [{}], {"x": 1}, {"home": True}, {"days": 5}, {"all": [1]}, {"not": []},
 )  # fmt: skip
 """Every kind of JSON value, with some that fit somewhere."""
 BUYERS = {"field": "orders", "operator": ">=", "value": 1}
@@ -60,18 +60,16 @@ def _read_book(content: bytes, at: Path) -> None:
 
 
 def changes(document: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """The document with each of `ANYTHING` in each of its places, the whole of it first, and where that is."""
-    for where in _places(document):
-        for value in ANYTHING:
+    """The document with a third of `ANYTHING` in each of its places, the whole of it first, and where that is."""
+    for number, where in enumerate(_places(document)):
+        for value in ANYTHING[number % 3 :: 3]:
             yield where, _put(document, where, value)
 
 
 def _places(document: Any, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
     yield above
-    inner = (
-        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
-    )
-    for name, value in inner:
+    inner = document if isinstance(document, dict) else dict(enumerate(document if isinstance(document, list) else ()))
+    for name, value in inner.items():
         yield from _places(value, (*above, name))
 
 
@@ -91,17 +89,16 @@ def test_any_value_in_any_field_is_taken_or_told_with_its_line(name: str, tmp_pa
     read: Callable[[bytes], object] = lambda content: (  # noqa: E731
         read_offers(name, content) if name == "offers.yaml" else _read_book(content, tmp_path / name)
     )
-    taken = told = 0
+    taken, told = 0, []
     for where, document in changes(OFFERS if name == "offers.yaml" else _book()):
         try:
             read(json.dumps(document).encode())
             taken += 1
         except FileProblem as problem:
-            told += 1
-            assert str(problem).startswith(name), (where, str(problem))
-            assert "\n" not in problem.problems[0].sentence
-    assert taken > 50
-    assert told > 500
+            told.append((where, str(problem)))
+    assert [each for each in told if not each[1].startswith(f"{name}:")] == []
+    assert taken > 20
+    assert len(told) > 300
 
 
 @pytest.mark.parametrize(
