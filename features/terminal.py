@@ -77,9 +77,7 @@ def told_plainly(kinds: Callable[[], tuple[type[Exception], ...]]) -> Iterator[N
 def _unusable(problem: OSError) -> str:
     if problem.filename is None or problem.strerror is None:
         return str(problem)
-    return (
-        f"`{problem.filename}` cannot be used: {problem.strerror.lower()}; expected a place to read and write"
-    )
+    return f"`{problem.filename}` cannot be used: {problem.strerror.lower()}; expected a place to read and write"
 
 
 def writable(option: str, path: Path) -> None:

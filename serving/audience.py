@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import csv
+import gzip
+import lzma
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,6 +24,10 @@ from serving.schemas import AN_ID, is_id
 
 ROWS_AT_ONCE = 20_000
 CUSTOMERS_AT_ONCE = 100
+UNPACKED: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+"""How to open a csv that is packed."""
+PARQUET = b"PAR1"
+"""How every parquet file begins, whatever it is called."""
 SCHEMA = pa.schema(
     [
         ("decision_id", pa.string()),
@@ -58,16 +67,66 @@ def read_audience(path: Path) -> list[str]:
     if not path.exists():
         raise AudienceProblem(f"audience: `{path}` does not exist; expected a csv or parquet file")
     try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise AudienceProblem(f"audience: `{path}` cannot be read; expected csv or parquet ({error})") from error
-    if "customer_id" not in table.columns:
-        found = ", ".join(f"`{name}`" for name in table.columns) or "none"
-        raise AudienceProblem(f"audience: `{path}` has the columns {found}; expected `customer_id`")
-    return [_id(value) for value in table["customer_id"]]
+        return _of_parquet(path) if path.is_dir() or _magic(path) == PARQUET else _of_csv(path)
+    except AudienceProblem:
+        raise
+    except UnicodeDecodeError:
+        raise AudienceProblem(
+            f"audience: `{path}` is neither parquet nor text in UTF-8; expected one of them"
+        ) from None
+    except (ValueError, OSError, EOFError, csv.Error, lzma.LZMAError, zlib.error, pa.ArrowException) as error:
+        said = " ".join(str(error).split())[:200]
+        raise AudienceProblem(f"audience: `{path}` cannot be read; expected csv or parquet ({said})") from None
+
+
+def _magic(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(PARQUET))
+
+
+def _of_csv(path: Path) -> list[str]:
+    opened = UNPACKED.get(path.suffix.lower(), open)
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        names = next(rows, [])
+        place = _column(path, names)
+        found = []
+        for cells in rows:
+            if len(cells) > len(names) and (len(cells) > len(names) + 1 or cells[-1]):
+                told = f"has {len(cells)} cells in line {rows.line_num}, but {len(names)} columns"
+                raise AudienceProblem(f"audience: `{path}` {told}; expected quotes around what holds a comma")
+            if cells:
+                found.append(cells[place] if place < len(cells) else "")
+    return found
+
+
+def _of_parquet(path: Path) -> list[str]:
+    """Read by the file's own columns: what pandas notes of an index beside them is none of ours."""
+    if path.is_dir():
+        table = pq.read_table(path)
+        column = table.column(_column(path, table.column_names))
+    else:
+        with pq.ParquetFile(path) as file:
+            _column(path, file.schema_arrow.names)
+            column = file.read(columns=["customer_id"], use_pandas_metadata=False).column(0)
+    found = []
+    for row, value in enumerate(column.to_pylist(), 1):
+        try:
+            found.append(_id(value))
+        except (TypeError, UnicodeDecodeError):
+            told = f"has in row {row} the customer_id {shown(value)}"
+            raise AudienceProblem(f"audience: `{path}` {told}; expected text or a whole number") from None
+    return found
+
+
+def _column(path: Path, names: Sequence[str]) -> int:
+    """Where the column of the ids is."""
+    if names.count("customer_id") == 1:
+        return names.index("customer_id")
+    if "customer_id" in names:
+        raise AudienceProblem(f"audience: `{path}` has the column `customer_id` twice; expected it once")
+    told = ", ".join(f"`{' '.join(name.split())[:60]}`" for name in names[:20]) or "none"
+    raise AudienceProblem(f"audience: `{path}` has the columns {told}; expected `customer_id`")
 
 
 def decide_audience(
@@ -141,7 +200,11 @@ def _told(customer_id: str, decided: Mapping[str, Any], summary: Summary) -> Ite
 
 
 def _id(value: Any) -> str:
-    """An id as text; whole numbers that a table holds as floats keep no `.0`."""
-    if isinstance(value, float):
-        return "" if value != value else str(int(value)) if value.is_integer() else str(value)
-    return "" if value is None else str(value)
+    """An id as text; whole numbers that a table holds as floats or decimals keep no `.0`. TypeError for no id."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, float | Decimal):
+        return "" if value != value else str(int(value)) if value == value // 1 else str(value)
+    if value is None or isinstance(value, str) or type(value) is int:
+        return "" if value is None else str(value)
+    raise TypeError
