@@ -67,7 +67,11 @@ def read_audience(path: Path) -> list[str]:
     if not path.exists():
         raise AudienceProblem(f"audience: `{path}` does not exist; expected a csv or parquet file")
     try:
-        return _of_parquet(path) if path.is_dir() or _magic(path) == PARQUET else _of_csv(path)
+        if path.is_dir() or _magic(path) == PARQUET:
+            return _of_parquet(path)
+        if path.suffix.lower() in (".parquet", ".pq"):
+            raise AudienceProblem(f"audience: `{path}` is no parquet file; expected csv or parquet")
+        return _of_csv(path)
     except AudienceProblem:
         raise
     except UnicodeDecodeError:

@@ -84,6 +84,12 @@ def test_customers_in_the_index_of_a_data_frame_are_read(tmp_path: Path) -> None
     assert read_audience(tmp_path / "who.parquet") == ["c1", "c2"]
 
 
+def test_a_csv_that_says_it_is_parquet_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "who.parquet").write_text("customer_id\n7\n")
+    with pytest.raises(AudienceProblem, match="is no parquet file; expected csv or parquet"):
+        read_audience(tmp_path / "who.parquet")
+
+
 @pytest.mark.parametrize("column", [pa.array([b"\xff"]), pa.array([["c1"]]), pa.array([True])])
 def test_what_is_no_id_is_refused_with_its_row(tmp_path: Path, column: pa.Array) -> None:
     pq.write_table(pa.table({"customer_id": column}), tmp_path / "who.parquet")
