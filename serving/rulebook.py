@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PrivateAttr, WithJsonSchema
 
 from features import checked_yaml
+from features.sentences import shown
 from features.tables import known_zone
 from features.vocabulary import KEEP_DAYS, OFFER_KINDS, OUTBOUND
 
@@ -22,18 +23,22 @@ FEEDS = ("profile", "stock", "cases", "consent")
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
-def _minutes(value: Any) -> Any:
-    """`21:00` as minutes since midnight."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", value)
-        if match is None:
-            raise ValueError(f"is `{value}`; expected a time of the day such as `21:00`")
-        return int(match[1]) * 60 + int(match[2])
-    return value
+def _minutes(value: Any) -> int:
+    """`21:00` as minutes since midnight. A number is refused: `21` may mean the hour or the minute."""
+    match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"is {shown(value, quote=True)}; expected a time of the day such as `21:00`")
+    return int(match[1]) * 60 + int(match[2])
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60}:{minutes % 60:02}"
 
 
 _CLOCK = {"type": "string", "pattern": "^([01]?[0-9]|2[0-3]):[0-5][0-9]$"}
-TimeOfDay = Annotated[int, Field(ge=0, lt=1440), BeforeValidator(_minutes), WithJsonSchema(_CLOCK)]
+TimeOfDay = Annotated[
+    int, Field(ge=0, lt=1440), BeforeValidator(_minutes), PlainSerializer(_clock), WithJsonSchema(_CLOCK)
+]
 TimeZone = Annotated[str, AfterValidator(known_zone)]
 
 
@@ -135,8 +140,8 @@ class Consent(checked_yaml.Checked):
 class QuietHours(checked_yaml.Checked):
     """When nobody is to be contacted, by the clock and calendar of where the customer is. Both times alike: never."""
 
-    start: TimeOfDay = 21 * 60
-    end: TimeOfDay = 8 * 60
+    start: TimeOfDay = Field(21 * 60, json_schema_extra={"default": "21:00"})
+    end: TimeOfDay = Field(8 * 60, json_schema_extra={"default": "8:00"})
     rest_days: tuple[Annotated[str, checked_yaml.OneOf(WEEKDAYS)], ...] = ()
 
 

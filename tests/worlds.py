@@ -68,7 +68,7 @@ def feed(draw: st.DrawFn, max_age_s: float) -> dict[str, Any]:
     return {"max_age_s": max_age_s, "on_stale": draw(st.sampled_from(["suppress", "allow", "degrade"]))}
 
 
-CLOCK = st.sampled_from([0, 6 * 60, 8 * 60 + 30, 13 * 60, 21 * 60, 23 * 60 + 59])
+CLOCK = st.sampled_from(["0:00", "6:00", "8:30", "13:00", "21:00", "23:59"])
 WHEN = st.sampled_from(["until_refused", "when_granted"])
 DAYS_OFF = st.lists(st.sampled_from(["thursday", "friday", "saturday"]), max_size=2)
 SECTIONS: dict[str, Callable[[st.DrawFn], Any]] = {
