@@ -62,6 +62,27 @@ def problem_of(condition: Any) -> str | None:
     return f"unknown part `{min(extra)}`; expected field, operator, value" if extra else None
 
 
+def condition_schema(itself: str) -> dict[str, Any]:
+    """The JSON Schema of a condition; `itself` is where that will stand, for the conditions within."""
+
+    def alone(**fields: Any) -> dict[str, Any]:
+        return {"type": "object", "properties": fields, "required": [*fields], "additionalProperties": False}
+
+    field, sign, inner = {"enum": [*FEATURES]}, {"enum": [*OPERATORS]}, {"$ref": itself}
+    several = {"type": "array", "items": inner, "minItems": 1}
+    return {
+        "description": "Whose features meet it: a comparison, what is known, or conditions together.",
+        "anyOf": [
+            alone(field=field, operator=sign, value={"type": "number"}),
+            *(alone(field={"const": name}, operator=sign, value={"enum": [*names]}) for name, names in NAMES.items()),
+            alone(field=field, operator={"const": "known"}),
+            alone(all=several),
+            alone(any=several),
+            alone(**{"not": inner}),
+        ],
+    }
+
+
 def meets(condition: Any, features: Mapping[str, float]) -> bool:
     """Whether a customer of these features meets a checked condition."""
     if "all" in condition:

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, fie
 
 from features import placeholders
 from features.checked_yaml import Checked, FileProblem, OneOf, Problem, Text, Texts, as_text, parse
-from features.eligibility import problem_of
+from features.eligibility import condition_schema, problem_of
 from features.sentences import shown
 from features.vocabulary import CHANNELS, OFFER_KINDS, PLACEMENTS, Budget, Offer, Value
 
@@ -223,4 +223,8 @@ def _when(at: float) -> str:
 
 def offers_schema() -> dict[str, Any]:
     """The JSON Schema of `offers.yaml`."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **OffersFile.model_json_schema()}
+    schema = OffersFile.model_json_schema()
+    schema["$defs"]["Condition"] = condition_schema("#/$defs/Condition")
+    eligibility = schema["$defs"]["OfferEntry"]["properties"]["eligibility"]
+    eligibility["anyOf"] = [{"$ref": "#/$defs/Condition"}, {"type": "null"}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from features.offers import read_offers
+from features.eligibility import problem_of
+from features.offers import offers_schema, read_offers
 from features.sentences import FileProblem
 from features.workspace import PROJECT, Workspace
 from serving import rulebook
@@ -54,9 +56,14 @@ def _book() -> dict[str, Any]:
     return {**yaml.safe_load((PROJECT / "serving/rulebook.yaml").read_text()), "quiet_hours": texts["quiet_hours"]}
 
 
-def _read_book(content: bytes, at: Path) -> None:
-    at.write_bytes(content)
-    rulebook.load(at)
+def read(name: str, document: Any, folder: Path) -> None:
+    """As the service does at its start; FileProblem where it refuses."""
+    content = json.dumps(document).encode()
+    if name == "offers.yaml":
+        read_offers(name, content)
+    else:
+        (folder / name).write_bytes(content)
+        rulebook.load(folder / name)
 
 
 def changes(document: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
@@ -86,19 +93,62 @@ def _put(document: Any, where: tuple[str | int, ...], value: Any) -> Any:
 
 @pytest.mark.parametrize("name", ["offers.yaml", "rulebook.yaml"])
 def test_any_value_in_any_field_is_taken_or_told_with_its_line(name: str, tmp_path: Path) -> None:
-    read: Callable[[bytes], object] = lambda content: (  # noqa: E731
-        read_offers(name, content) if name == "offers.yaml" else _read_book(content, tmp_path / name)
-    )
     taken, told = 0, []
     for where, document in changes(OFFERS if name == "offers.yaml" else _book()):
         try:
-            read(json.dumps(document).encode())
+            read(name, document, tmp_path)
             taken += 1
         except FileProblem as problem:
             told.append((where, str(problem)))
     assert [each for each in told if not each[1].startswith(f"{name}:")] == []
     assert taken > 20
     assert len(told) > 300
+
+
+ABOVE_A_SCHEMA = {
+    "offers.yaml": {"total", "daily", "valid_from", "valid_until"},  # one field against another, and days of a month
+    "rulebook.yaml": {"timezone"},  # which zones there are, the machine knows
+}
+
+
+@pytest.mark.parametrize("name", ["offers.yaml", "rulebook.yaml"])
+def test_what_the_schema_takes_is_taken(name: str, tmp_path: Path) -> None:
+    published = json.loads((PROJECT / f"docs/{name.removesuffix('.yaml')}.schema.json").read_text())
+    schema = jsonschema.Draft202012Validator(published)
+    document = OFFERS if name == "offers.yaml" else _book()
+    assert list(schema.iter_errors(document)) == []
+    taken = 0
+    for where, changed in changes(document):
+        if schema.is_valid(changed) and ABOVE_A_SCHEMA[name].isdisjoint(where):
+            taken += 1
+            read(name, changed, tmp_path)
+    assert taken > 20
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"field": "oders", "operator": ">", "value": 1},
+        {"field": "orders", "operator": "=>", "value": 1},
+        {"field": "orders", "operator": ">", "value": "many"},
+        {"field": "orders", "operator": "known", "value": 1},
+        {"field": "orders", "operator": ">"},
+        {"field": "orders", "operator": ">", "value": 1, "and": 1},
+        {"all": []},
+        {"all": [BUYERS], "any": [BUYERS]},
+        {"not": [BUYERS]},
+        {"not": {"any": [{"all": [{}]}]}},
+        "orders > 3",
+    ],
+)
+def test_the_schema_knows_what_a_condition_is(condition: Any) -> None:
+    schema = jsonschema.Draft202012Validator(offers_schema())
+    assert problem_of(condition) is not None
+    assert not schema.is_valid(_put(OFFERS, ("offers", 0, "eligibility"), condition))
+    assert schema.is_valid(_put(OFFERS, ("offers", 0, "eligibility"), {"not": BUYERS}))
+    gold = {"field": "loyalty_tier", "operator": ">=", "value": "gold"}
+    assert schema.is_valid(_put(OFFERS, ("offers", 0, "eligibility"), gold))
+    assert problem_of(gold) is None
 
 
 @pytest.mark.parametrize(
