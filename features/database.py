@@ -79,6 +79,11 @@ profiles = sa.Table(
     sa.Column("state", sa.LargeBinary, nullable=False),
     sa.Column("items", sa.LargeBinary, nullable=False),
 )
+arrears = sa.Table(
+    "arrears",
+    metadata,
+    sa.Column("customer_id", sa.String, primary_key=True, doc="whose events a file changed; the profile is older yet"),
+)
 stock = sa.Table(
     "stock",
     metadata,

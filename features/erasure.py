@@ -82,7 +82,8 @@ def drop_online(connection: sa.Connection, store: Any, erasing: Erasing) -> int:
 def finish(connection: sa.Connection, erasing: Erasing, at: float | None) -> None:
     """Everything is gone: keep no id in clear, and the marks; `at` is None for somebody who never was here."""
     connection.execute(sa.delete(database.erasing).where(database.erasing.c.customer_id == erasing.customer_id))
-    connection.execute(sa.delete(database.touched).where(database.touched.c.customer_id.in_(erasing.ids)))
+    for table in (database.touched, database.arrears):
+        connection.execute(sa.delete(table).where(table.c.customer_id.in_(erasing.ids)))
     if at is None:
         return
     statement = database.insert(connection, database.erasures).values(erased_at=at)

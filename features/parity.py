@@ -1,10 +1,11 @@
 """The check that training and serving see the same: every feature online against as known at this moment offline.
 
-First the offline files that lack something are made, and customers who were never online are put there; what the
-online store holds is only read. Then, customer by
-customer, what Feast's front doors give: the stored state, every feature that `derive` makes of it, and every
-entry of last-seen, on the one side by `get_online_features`, on the other by `get_historical_features`. Values
-are equal or they are not; there is no tolerance. Whatever the online store holds is an answer, never an error.
+First everything is brought up to the log: the offline files that lack something are made, and customers whom a file
+added to, or whom a crash left behind, are put online; what the online store holds of all others, right or wrong, is
+only read. Then, customer by customer, what Feast's front doors give: the stored state, every feature that `derive`
+makes of it, and every entry of last-seen, on the one side by `get_online_features`, on the other by
+`get_historical_features`. Values are equal or they are not; there is no tolerance. Whatever the online store holds is
+an answer, never an error.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import orjson
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from features import columns, database, history, last_seen, profiles
-from features.build import Progress, build_lacking, level_lacking
+from features import arrears, columns, database, driver, history, last_seen, profiles
+from features.build import Progress, build_lacking
+from features.levelling import Levelling
 from features.offline import part_of, part_path
 from features.profiles import Profile
 from features.store import ProfileStore
@@ -62,28 +64,41 @@ def parity(
 ) -> list[Difference]:
     """Every difference among all customers, or `sample` of them (the same ones every time), and in all stock."""
     store = store or ProfileStore(workspace)
-    level_lacking(workspace, store)
-    build_lacking(workspace, progress)
+    _brought_up(workspace, store, progress)
     customers = _customers(workspace)
     if sample is not None:
         customers = sorted(random.Random(0).sample(customers, min(sample, len(customers))))
-    found = _lasting(workspace, customers, partial(_compared, workspace, store, progress))
+    found = _lasting(workspace, store, customers, partial(_compared, workspace, store, progress))
     if sample is None:
-        found += _lasting(workspace, _shelves(workspace), partial(_stock_compared, workspace, store, progress))
+        shelves = _shelves(workspace)
+        found += _lasting(workspace, store, shelves, partial(_stock_compared, workspace, store, progress))
     return found
 
 
-def _lasting(workspace: Workspace, keys: list[Any], compare: Callable[[list[Any]], Found]) -> list[Difference]:
+def _brought_up(workspace: Workspace, store: ProfileStore, progress: Progress = lambda *_: None) -> int:
+    """Make what is lacking: customers the log is ahead of, online rows behind our database, offline files; how much."""
+    engine = database.connect(workspace)
+    writer = driver.Writer(engine)
+    try:
+        count = arrears.settle(workspace, store) + Levelling(writer, store).everything(engine)
+    finally:
+        writer.close()
+    return count + build_lacking(workspace, progress).parts
+
+
+def _lasting(
+    workspace: Workspace, store: ProfileStore, keys: list[Any], compare: Callable[[list[Any]], Found]
+) -> list[Difference]:
     """The differences that are still there on a second look.
 
-    While the service runs, news may come between the two sides of a comparison: what differs is compared
-    again, on offline files made anew, as long as there are news.
+    While the service runs, or a file is taken in, news may come between the two sides of a comparison: what
+    differs is compared again, with all news on both sides, as long as there are any.
     """
     found = compare(keys)
     for _ in range(ROUNDS):
         if not found:
             break
-        news = build_lacking(workspace).parts
+        news = _brought_up(workspace, store)
         found = compare(sorted(found))
         if not news:
             break

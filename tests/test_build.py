@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import build, database, last_seen, offline, profiles
+from features import arrears, build, database, last_seen, offline, profiles
 from features.events import EventLog
 from features.history import Span, micros, replay
 from features.intake import Intake
@@ -246,7 +246,7 @@ def test_what_live_intake_took_in_during_a_build_is_not_put_back(workspace: Work
     """The log of a part is read as one snapshot; news of its last customer comes when its first ones are done."""
     engine, store = database.connect(workspace), RememberedStore()
     intake = Intake(engine, store, NOTHING_SOLD)
-    alike = [name for name in map(str, range(5_000)) if offline.part_of(name) == 0][: build.AT_ONCE + 1]
+    alike = [name for name in map(str, range(5_000)) if offline.part_of(name) == 0][: arrears.AT_ONCE + 1]
     append(workspace, *(order(customer, NOON, "a") for customer in alike))
     last = max(alike)
     news = {"message_id": "news", "name": "Order Completed", "occurred_at": NOON + 60, "user_id": last}

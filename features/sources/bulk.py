@@ -1,6 +1,7 @@
 """A history into the event log, in bulk: appended, its links learnt, its stock and feed times taken in.
 
-Unlike `intake`, nothing is folded and nothing is written online: `build` does both once for everybody.
+Unlike `intake`, nothing is folded and nothing is written online: `build` does both once for everybody, and until
+then `arrears` holds who is waiting for it.
 Appending the same history again stores nothing. The events come checked, in any order, as a stream.
 """
 
@@ -12,7 +13,7 @@ from itertools import islice
 
 import sqlalchemy as sa
 
-from features import budgets, database, erased, identity, signals
+from features import arrears, budgets, database, erased, identity, signals
 from features.events import EventLog
 from features.links import links_of, whose
 from features.vocabulary import ONLINE, Event
@@ -53,23 +54,25 @@ def _append(connection: sa.Connection, batch: Sequence[Event]) -> int:
     batch = [event for event in batch if event.message_id not in gone]
     newest = connection.scalar(sa.select(sa.func.max(database.events.c.seq))) or 0
     rows = list(_resolved(connection, batch))
-    stored = 0
+    stored = set[str]()
     for counted, run in _runs(rows):
         if counted:  # a reservation adds up, and so does an offer taken up: only a new one may be taken in
             for event, customer_id in run:
                 seq = log.append(connection, event, customer_id)
                 if seq is not None:
-                    stored += 1
+                    stored.add(event.message_id)
                     if event.name == "Offer Responded":
                         budgets.note(connection, event, seq)
                     else:
                         signals.reserve_stock(connection, event, seq)
         else:
-            stored += len(log.append_many(connection, run))
+            stored.update(log.append_many(connection, run))
             _stock(connection, [event for event, _ in run if event.name == "Stock Updated"])
     _feeds(connection, rows)
-    identity.learn(connection, list(_linking(connection, batch, newest)))
-    return stored
+    learnt = identity.learn(connection, list(_linking(connection, batch, newest)))
+    theirs = {customer_id for event, customer_id in rows if customer_id and event.message_id in stored}
+    arrears.note(connection, theirs | learnt.customers)
+    return len(stored)
 
 
 def _resolved(connection: sa.Connection, batch: Sequence[Event]) -> Iterator[tuple[Event, str | None]]:
