@@ -16,13 +16,15 @@ from typing import Any, Protocol
 
 from features.vocabulary import CHANNELS, OFFER_KINDS, RESPONSES, SIGNALS, EventProblem, Offer, Product
 
-__all__ = ["ORDER_STATUSES", "PURPOSES", "checked_body", "completed", "moment_of"]
+__all__ = ["ORDER_STATUSES", "PURPOSES", "TIMES", "checked_body", "completed", "moment_of"]
 
 LONGEST_ID = 255
 CONTROL, _ZERO = re.compile(r"[\x00-\x1f\x7f]"), re.compile("\x00")
 LARGEST = 1_000_000_000
-_DUE_FROM, _DUE_UNTIL = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1990, 2200))
 """Above it a quantity or an amount of money is taken for a mistake of the sender."""
+_DUE_FROM, _DUE_UNTIL = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1990, 2200))
+TIMES: Mapping[str, tuple[str, ...]] = {"Promise Made": ("due",)}
+"""The properties that are read as times, by event; all others are texts to us."""
 PURPOSES = ("marketing", "personalisation", "profiling")
 ORDER_STATUSES = ("placed", "packed", "shipped", "delayed", "delivered")
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from click.testing import Result
 from typer.testing import CliRunner
 
-from features import database
+from features import commerce, database
 from features.__main__ import app
 from features.events import EventLog
 from features.workspace import Workspace
@@ -122,6 +122,25 @@ def test_a_history_may_end_now(workspace: Workspace, tmp_path: Path) -> None:
     last, first = (row.occurred_at for row in rows(workspace, database.events))
     assert last - first == pytest.approx(2 * 86_400)
     assert orjson.loads(result.stdout)["shift_s"] == pytest.approx(last - 1_767_398_400)
+
+
+def test_a_promise_is_due_as_long_after_it_was_made_in_a_history_that_ends_now(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    promise = {"promise_id": "1", "text": "a new leg"}
+    path = written(
+        tmp_path / "h.ndjson",
+        message("m1", "Promise Made", {**promise, "due": "2026-01-13T02:00:00+02:00"}),
+        message("m2", "Promise Made", {**promise, "due": "soon"}),
+        message("m3", "Note", {"due": "2026-01-13"}),
+    )
+    result = run("ingest", "segment", "--path", path, "--ending", "now", "--json")
+    made, note = rows(workspace, database.events)
+    due = commerce.moment_of(orjson.loads(made.body)["due"], "due")
+    assert due - made.occurred_at == pytest.approx(10 * 86_400, abs=0.01)
+    assert orjson.loads(note.body)["due"] == "2026-01-13"
+    (refused,) = orjson.loads(result.stdout)["rejected_lines"]
+    assert (refused["line"], "is `soon`" in refused["problem"]) == (2, True)
 
 
 def test_no_address_is_left_anywhere_in_the_workspace(workspace: Workspace, tmp_path: Path) -> None:

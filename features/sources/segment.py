@@ -10,14 +10,15 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from features import database, loose_json
 from features.catalog import load_catalog
-from features.commerce import completed, moment_of
+from features.commerce import TIMES, completed, moment_of
 from features.events import check
 from features.segment import hasher, parse
 from features.sources import SourceProblem
@@ -76,8 +77,7 @@ def ingest(
     def events() -> Iterator[Event]:
         for number, record in records(f"reading {path.name}", rejects):
             try:
-                record["occurred_at"] += shift_s
-                event = check(record, now)
+                event = check(_later(record, shift_s), now)
                 body = completed(event.name, dict(event.body), catalog)
                 yield replace(event, body=body, known_at=event.occurred_at)
             except EventProblem as problem:
@@ -92,6 +92,18 @@ def ingest(
         "rejected_lines": rejects.listed,
         "shift_s": shift_s,
     }
+
+
+def _later(record: dict[str, Any], shift_s: float) -> dict[str, Any]:
+    """The record with all its times `shift_s` later: when it happened, and those that its properties say."""
+    if not shift_s:
+        return record
+    body = dict(record["body"])
+    for key in TIMES.get(record["name"], ()):
+        with suppress(EventProblem, OverflowError, ValueError):  # what is no time is refused as it came
+            moment = datetime.fromtimestamp(moment_of(body.get(key), key) + shift_s, UTC)
+            body[key] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {**record, "occurred_at": record["occurred_at"] + shift_s, "body": body}
 
 
 def figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
