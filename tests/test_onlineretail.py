@@ -102,7 +102,8 @@ def test_every_line_that_is_no_customers_sale_is_dropped_and_counted() -> None:
             line("A3", code="B", price=-11062.06),
         )
     )
-    assert cleaned.dropped == {"duplicate": 1, "no product": 4, "write-off": 1, "no price": 1, "no customer": 1}
+    dropped = {"duplicate": 1, "no product": 4, "write-off": 1, "no price": 1, "no customer": 1}
+    assert cleaned.dropped == {**dropped, "unreadable": 0}
     assert cleaned.published == 10
     assert list(cleaned.sales["product_id"]) == ["22423", "85123A"]
     assert list(cleaned.sales["customer_id"]) == ["17850", "17850"]
@@ -335,6 +336,55 @@ def test_a_file_that_is_none_is_exit_code_2_and_a_sentence(
     assert result.exit_code == 2
     assert sentence in result.stderr
     assert "Traceback" not in result.output
+
+
+def frame(**changes: list[Any]) -> pd.DataFrame:
+    """Four sales, the columns of the first ones as given."""
+    made = table(*(line(str(number), days=number) for number in range(1, 5))).astype(object)
+    for name, values in changes.items():
+        made[name] = pd.Series([*values, *made[name][len(values) :]], dtype=object)
+    return made
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unit_price": [float("inf"), 1e12]},
+        {"unit_price": [float("-inf")]},
+        {"quantity": [None, float("inf"), 1.5]},
+        {"quantity": [2e9]},
+        {"quantity": ["many"]},
+        {"invoice_ts": [pd.NaT, None]},
+        {"invoice_ts": ["yesterday", pd.Timestamp("1823-01-01")]},
+        {"invoice": [None, "x" * 300, "a\x00b"]},
+        {"customer_id": ["9" * 300]},
+    ],
+    ids=str,
+)
+def test_a_line_that_cannot_be_read_is_left_out_and_counted(changes: dict[str, list[Any]]) -> None:
+    (bad,) = changes.values()
+    cleaned = retail.read(frame(**changes))
+    assert (cleaned.dropped["unreadable"], len(cleaned.sales)) == (len(bad), 4 - len(bad))
+    assert cleaned.ends_at == AT + 4 * DAY_S
+    assert cleaned.products["price"].tolist() == [2.5]
+    assert [event.body["products"][0]["price"] for event in told(cleaned)] == [2.5] * (4 - len(bad))
+
+
+def test_numbers_and_times_as_text_are_read() -> None:
+    texts = frame().astype({"quantity": str, "unit_price": str, "invoice_ts": str})
+    pd.testing.assert_frame_equal(retail.read(texts).sales, retail.read(frame()).sales)
+
+
+def test_lists_are_refused_where_they_are_read_and_ignored_elsewhere(workspace: Workspace, tmp_path: Path) -> None:
+    lists = [[1]] * 4
+    frame(unit_price=lists).astype({"quantity": int}).to_parquet(tmp_path / "lists.parquet")
+    result = run("ingest", "onlineretail", "--path", tmp_path / "lists.parquet")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].endswith(
+        "has lists or objects in its column `unit_price`; expected the Online Retail table as Parquet with plain values"
+    )
+    table(*(line(str(number)) for number in range(4))).assign(tags=lists).to_parquet(tmp_path / "more.parquet")
+    assert run("ingest", "onlineretail", "--path", tmp_path / "more.parquet").exit_code == 0
 
 
 def test_nothing_left_is_a_problem_of_the_source() -> None:

@@ -1,6 +1,7 @@
 """UCI Online Retail (December 2010 to December 2011, a gift shop's invoices), read and cleaned.
 
-Dropped, each line for one reason, in this order: duplicates; codes that are no product (postage, fees,
+Dropped, each line for one reason, in this order: duplicates; what cannot be read (no invoice, no time, a quantity or
+price that is no number); codes that are no product (postage, fees,
 adjustments, vouchers: whatever does not start with five digits); lines whose quantity has the wrong sign
 (write-offs); lines without a price; lines without a customer, which say nothing of anybody. What is left
 is sales, and cancellations: the invoices that start with `C`. What a cancellation means is the business
@@ -12,12 +13,14 @@ only then was the order complete.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from features.commerce import CONTROL, LARGEST, LONGEST_ID
 from features.sources import SourceProblem
 
 __all__ = ["COLUMNS", "Retail", "load", "read"]
@@ -46,12 +49,15 @@ def load(path: Path) -> pd.DataFrame:
     except OSError as problem:
         reason = (problem.strerror or "no Parquet").lower()
         raise SourceProblem(f"`{path}` cannot be read: {reason}; {expected}") from None
-    except ValueError:
+    except (ValueError, NotImplementedError):
         raise SourceProblem(f"`{path}` cannot be read: no Parquet; {expected}") from None
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise SourceProblem(f"`{path}` has no column `{missing[0]}`; {expected} with {', '.join(COLUMNS)}")
-    return frame
+    for name in COLUMNS:
+        if frame[name].dtype == object and not frame[name].map(pd.api.types.is_hashable).all():
+            raise SourceProblem(f"`{path}` has lists or objects in its column `{name}`; {expected} with plain values")
+    return frame[[name for name in (*COLUMNS, "country") if name in frame.columns]]
 
 
 def read(published: pd.DataFrame) -> Retail:
@@ -64,9 +70,9 @@ def read(published: pd.DataFrame) -> Retail:
             "customer_id": _text(lines["customer_id"]),
             "product_id": _text(lines["stock_code"]),
             "name": _text(lines["description"]),
-            "quantity": lines["quantity"],
-            "price": lines["unit_price"],
-            "at": pd.to_datetime(lines["invoice_ts"], utc=True).dt.tz_localize(None).astype("datetime64[s]"),
+            "quantity": _numbers(lines["quantity"]),
+            "price": _numbers(lines["unit_price"]),
+            "at": _times(lines["invoice_ts"]),
         }
     )
 
@@ -74,6 +80,7 @@ def read(published: pd.DataFrame) -> Retail:
         dropped[reason] = int((~keep).sum())
         return lines[keep]
 
+    lines = kept("unreadable", _readable(lines))
     lines = kept("no product", lines["product_id"].str.match(PRODUCT_CODE, na=False))
     back = lines["invoice"].str.startswith("C")
     lines = kept("write-off", lines["quantity"].where(~back, -lines["quantity"]) > 0)
@@ -82,9 +89,7 @@ def read(published: pd.DataFrame) -> Retail:
     lines = kept("no customer", lines["customer_id"].notna())
     if lines.empty:
         raise SourceProblem("no line of the file is a customer's; expected sales with `customer_id` and `stock_code`")
-    lines = lines.assign(
-        order_id=_order_ids(lines), quantity=lines["quantity"].abs().astype("int64"), price=lines["price"].astype(float)
-    )
+    lines = lines.assign(order_id=_order_ids(lines), quantity=lines["quantity"].abs().astype("int64"))
     at = lines.groupby("order_id")["at"].transform("max").astype("int64")
     lines = lines.assign(at=at).sort_values(["at", "order_id"], kind="stable", ignore_index=True)
     back = lines["invoice"].str.startswith("C")
@@ -104,6 +109,39 @@ def _text(column: pd.Series) -> pd.Series:
     codes, values = pd.factorize(column)
     texts = [" ".join(str(value).split()).removesuffix(".0") or None for value in values]
     return pd.Series(np.array([*texts, None], dtype=object)[codes], index=column.index)
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """As floats, NaN for what is no number."""
+    if not pd.api.types.is_numeric_dtype(column):
+        column = pd.to_numeric(column.astype(object).astype(str), errors="coerce")
+    return column.astype("Float64").astype("float64")
+
+
+def _times(column: pd.Series) -> pd.Series:
+    """In UTC to the second, NaT for what is no time."""
+    if not pd.api.types.is_datetime64_any_dtype(column):
+        column = column.astype(object).map(lambda value: None if pd.isna(value) else str(value))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the first text is no time, and each is read by itself
+        times = pd.to_datetime(column, utc=True, errors="coerce")
+    return times.dt.tz_localize(None).astype("datetime64[s]")
+
+
+def _readable(lines: pd.DataFrame) -> pd.Series:
+    """Whether each line says when what was sold; a price of nothing, or no customer, are other reasons."""
+    whole = lines["quantity"].abs().le(LARGEST) & lines["quantity"].mod(1).eq(0)
+    fair = lines["price"].isna() | lines["price"].abs().le(LARGEST)
+    timely = lines["at"].between(pd.Timestamp("1990-01-01"), pd.Timestamp("2199-12-31"))
+    named = _are_ids(lines["invoice"]) & lines["invoice"].notna()
+    return whole & fair & timely & named & _are_ids(lines["customer_id"]) & _are_ids(lines["product_id"])
+
+
+def _are_ids(column: pd.Series) -> pd.Series:
+    """Whether each text may be an id; none is another matter."""
+    codes, texts = pd.factorize(column)
+    fit = [len(text) <= LONGEST_ID and not CONTROL.search(text) for text in texts]
+    return pd.Series(np.array([*fit, True], dtype=bool)[codes], index=column.index)
 
 
 def _order_ids(lines: pd.DataFrame) -> pd.Series:
