@@ -124,6 +124,28 @@ def test_a_history_may_end_now(workspace: Workspace, tmp_path: Path) -> None:
     assert orjson.loads(result.stdout)["shift_s"] == pytest.approx(last - 1_767_398_400)
 
 
+def test_a_later_file_is_shifted_as_the_first_one_was(workspace: Workspace, tmp_path: Path) -> None:
+    first = written(tmp_path / "1.ndjson", order("m1", timestamp="2026-01-15T00:00:00Z"))
+    later = written(tmp_path / "2.ndjson", order("m2", timestamp="2026-01-01T00:00:00Z"))
+    alone = written(tmp_path / "3.ndjson", order("m3", timestamp="2026-01-02T00:00:00Z"))
+    assert run("ingest", "segment", "--path", tmp_path / "none.ndjson", "--ending", "now").exit_code == 2
+    assert run("ingest", "segment", "--path", written(tmp_path / "0.ndjson", "x")).exit_code == 2
+    run("ingest", "segment", "--path", first, "--ending", "now")
+    shown = run("ingest", "segment", "--path", later, "--ending", "now").stdout
+    assert "times shifted as the first time" in shown
+    assert orjson.loads(run("ingest", "segment", "--path", alone, "--json").stdout)["shift_kept"]
+    at = {row.message_id: row.occurred_at for row in rows(workspace, database.events)}
+    assert at["m1"] - at["m2"] == pytest.approx(14 * 86_400)
+    assert at["m1"] - at["m3"] == pytest.approx(13 * 86_400)
+
+
+def test_files_after_one_at_its_own_times_keep_their_own_times(workspace: Workspace, tmp_path: Path) -> None:
+    run("ingest", "segment", "--path", written(tmp_path / "1.ndjson", order("m1")))
+    path = written(tmp_path / "2.ndjson", order("m2", timestamp="2026-01-01T00:00:00Z"))
+    found = orjson.loads(run("ingest", "segment", "--path", path, "--ending", "now", "--json").stdout)
+    assert (found["shift_s"], found["shift_kept"]) == (0.0, True)
+
+
 def test_a_promise_is_due_as_long_after_it_was_made_in_a_history_that_ends_now(
     workspace: Workspace, tmp_path: Path
 ) -> None:

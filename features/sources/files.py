@@ -3,7 +3,7 @@
 A file that somebody changed since we wrote it is theirs and is left alone, and so is another source's. What
 was written is remembered beside the files, in `completejourney.json` or `onlineretail.json`: their hashes, by
 how much times were shifted, and how long each offer that was open at the data's end was open still; by that,
-`renew` keeps a demo's offers open.
+`renew` keeps a demo's offers open. Of Segment messages, in `segment.json`, the shift alone.
 """
 
 from __future__ import annotations

@@ -21,13 +21,14 @@ from features.catalog import load_catalog
 from features.commerce import TIMES, completed, moment_of
 from features.events import check
 from features.segment import hasher, parse
-from features.sources import SourceProblem
+from features.sources import SourceProblem, files
 from features.sources.bulk import append_history
 from features.vocabulary import DAY_S, Event, EventProblem
 from features.workspace import Workspace
 
 __all__ = ["figures", "ingest"]
 
+SOURCE = "segment"
 AT_ONCE = 2_000
 LONGEST_LINE = 1_000_000
 LISTED = 1_000
@@ -56,7 +57,10 @@ def ingest(
     shifted: bool = False,
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
-    """Store the messages of the file at `path`; `shifted` moves all times so that the last one is `now`."""
+    """Store the messages of the file at `path`; `shifted` moves all times so that the last one is `now`.
+
+    The first file of a workspace decides: later ones are moved like it, for what comes before must stay before.
+    """
     hash_pii, catalog = hasher(workspace.secret()), load_catalog(workspace)
     rejects = _Rejects()
 
@@ -69,28 +73,34 @@ def ingest(
             except EventProblem as problem:
                 rejects.add(number, str(problem))
 
-    shift_s = 0.0
-    if shifted:
+    before = files.remembered(workspace, SOURCE)
+    shift_s = 0.0 if before is None else before.shift_s
+    if shifted and before is None:
         times = (record["occurred_at"] for _, record in records(f"looking for the end of {path.name}", _Rejects()))
         shift_s = now - max((at for at in times if at <= now), default=now)
 
     def events() -> Iterator[Event]:
+        kept = before is not None
         for number, record in records(f"reading {path.name}", rejects):
             try:
                 event = check(_later(record, shift_s), now)
                 body = completed(event.name, dict(event.body), catalog)
+                if not kept:  # before the first event is stored, and only where one is
+                    files.remember(workspace, files.after(None, SOURCE, shift_s, {}))
+                    kept = True
                 yield replace(event, body=body, known_at=event.occurred_at)
             except EventProblem as problem:
                 rejects.add(number, str(problem))
 
     counts = append_history(database.connect(workspace), events(), at_once=AT_ONCE)
     return {
-        "source": "segment",
+        "source": SOURCE,
         "stored": counts.stored,
         "duplicates": counts.duplicates,
         "rejected": rejects.count,
         "rejected_lines": rejects.listed,
         "shift_s": shift_s,
+        "shift_kept": before is not None,
     }
 
 
@@ -109,7 +119,8 @@ def _later(record: dict[str, Any], shift_s: float) -> dict[str, Any]:
 def figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """The summary of `ingest` for a reader."""
     rows = [(name, f"{summary[name]:,}") for name in ("stored", "duplicates", "rejected")]
-    return rows + ([("times shifted", f"{summary['shift_s'] / DAY_S:,.1f} days")] if summary["shift_s"] else [])
+    shifted = "times shifted as the first time" if summary["shift_kept"] else "times shifted"
+    return rows + ([(shifted, f"{summary['shift_s'] / DAY_S:,.1f} days")] if summary["shift_s"] else [])
 
 
 def _messages(
