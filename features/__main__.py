@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import typer
 
 from features.sentences import suggestion
 from features.terminal import OneSentence, progress, refuse, table, told_plainly
-from features.workspace import open_workspace
+from features.workspace import NoWorkspace, Workspace, open_workspace
 
 app = typer.Typer(
     cls=OneSentence,
@@ -69,7 +70,7 @@ def ingest(
     with told_plainly(_kinds), progress() as told:
         from features.sources import completejourney
 
-        summary = completejourney.ingest(open_workspace(), now if ending else None, told)
+        summary = completejourney.ingest(_workspace(), now if ending else None, told)
     _print(summary, as_json, completejourney.figures)
 
 
@@ -77,7 +78,7 @@ def _ingest_onlineretail(path: Path, ending: float | None, as_json: bool) -> Non
     with told_plainly(_kinds), progress() as told:
         from features.sources import onlineretail
 
-        summary = onlineretail.ingest(open_workspace(), path, ending, told)
+        summary = onlineretail.ingest(_workspace(), path, ending, told)
     _print(summary, as_json, onlineretail.figures)
 
 
@@ -85,7 +86,7 @@ def _ingest_segment(path: Path, now: float, shifted: bool, as_json: bool) -> Non
     with told_plainly(_kinds), progress() as told:
         from features.sources import segment
 
-        summary = segment.ingest(open_workspace(), path, now, shifted, told)
+        summary = segment.ingest(_workspace(), path, now, shifted, told)
     for problem in summary["rejected_lines"]:
         print(f"line {problem['line']}: {problem['problem']}", file=sys.stderr)
     unlisted = summary["rejected"] - len(summary["rejected_lines"])
@@ -102,7 +103,7 @@ def renew(as_json: AsJson = False) -> None:
     with told_plainly(_kinds):
         from features.sources import files
 
-        renewed = files.renew(open_workspace(), time.time())
+        renewed = files.renew(_workspace(), time.time())
     _print({"renewed": renewed}, as_json, lambda found: [("offers renewed", _figure(found["renewed"]))])
 
 
@@ -115,7 +116,7 @@ def build(
     with told_plainly(_kinds), progress() as told:
         from features import build as building
 
-        summary = asdict(building.build(open_workspace(), told, whole=whole))
+        summary = asdict(building.build(_workspace(), told, whole=whole))
     _print(summary, as_json, lambda found: [(name, _figure(value)) for name, value in found.items()])
 
 
@@ -128,7 +129,7 @@ def parity(
     with told_plainly(_kinds), progress() as told:
         from features import parity as comparing
 
-        found = comparing.parity(open_workspace(), sample, told)
+        found = comparing.parity(_workspace(), sample, told)
     if as_json:
         print(orjson.dumps({"differences": [asdict(difference) for difference in found]}).decode())
     else:
@@ -144,7 +145,7 @@ def show_identity(customer_id: AnId, as_json: AsJson = False) -> None:
     with told_plainly(_kinds):
         from features import database, identity
 
-        with database.reading(database.connect(open_workspace())) as connection:
+        with database.reading(database.connect(_workspace())) as connection:
             ids, merges = identity.ids_of(connection, customer_id), identity.merges_of(connection, customer_id)
     if as_json:
         print(orjson.dumps({"customer_id": ids[0].customer_id, "ids": ids, "merges": merges}).decode())
@@ -171,10 +172,18 @@ def undo_identity(
         from features.intake import Intake
         from features.store import ProfileStore
 
-        workspace = open_workspace()
+        workspace = _workspace()
         intake = Intake(database.connect(workspace), ProfileStore(workspace), Catalog())
         parted = intake.undo(customer_id, time.time(), for_good)
     _print({"links": parted}, as_json, lambda found: [("links taken back", _figure(found["links"]))])
+
+
+def _workspace() -> Workspace:
+    """The workspace, which every command here writes in."""
+    workspace = open_workspace()
+    if not os.access(workspace.home, os.W_OK | os.X_OK):
+        raise NoWorkspace(f"ONESTORY_HOME: `{workspace.home}` cannot be written in; expected a folder of your own")
+    return workspace
 
 
 # ------------------------------------------------------------------------------------------ printing
@@ -185,12 +194,13 @@ def _figure(value: float) -> str:
 
 
 def _kinds() -> tuple[type[Exception], ...]:
+    from features.database import DatabaseProblem
     from features.offline import NotBuilt
     from features.sentences import FileProblem
     from features.sources import SourceProblem
     from features.vocabulary import EventProblem
 
-    return NotBuilt, FileProblem, SourceProblem, EventProblem
+    return DatabaseProblem, NotBuilt, FileProblem, SourceProblem, EventProblem
 
 
 def _print(summary: dict[str, Any], as_json: bool, figures: Callable[[Any], list[tuple[str, str]]]) -> None:

@@ -168,7 +168,7 @@ def _entry_differences(customer_id: str, packed: bytes, expected: bytes) -> Iter
     try:
         found = dict(columns.unpack(packed))
     except (ValueError, LookupError):
-        yield Difference(customer_id, "last_seen", _shown(packed), _shown(expected))
+        yield Difference(customer_id, "last_seen", *_shown_apart(packed, expected))
         return
     if found == there:  # the same values in other bytes
         yield Difference(customer_id, "last_seen", *_shown_apart(packed, expected))
@@ -274,13 +274,19 @@ def _same(one: Any, other: Any) -> bool:
 def _shown(value: Any) -> str:
     if _missing(value):
         return "absent"
-    text = value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+    text = _text(value) if isinstance(value, bytes) else str(value)
     return f"`{text}`" if len(text) <= SHOWN else f"`{text[:SHOWN]}…`"
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="backslashreplace")
 
 
 def _shown_apart(one: bytes | None, other: bytes) -> tuple[str, str]:
     """Two long values from shortly before where they part."""
     if one is None:
         return _shown(one), _shown(other)
-    start = max(0, next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0) - SHOWN // 2)
-    return _shown(one[start:]), _shown(other[start:])
+    left, right = _text(one), _text(other)
+    parted = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
+    start = max(0, parted - SHOWN // 2)
+    return _shown(left[start:]), _shown(right[start:])

@@ -7,11 +7,20 @@ MLflow need so that they too stay inside the workspace.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+_UNFIT = re.compile(r"%[0-9A-Fa-f]{2}|[?*\[]")
+"""What means something else to databases, which are opened by URL, and to readers of Parquet, which take patterns."""
+
+
+class NoWorkspace(OSError):
+    """A folder that cannot be one, in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +90,18 @@ class Workspace:
 
 
 def open_workspace(home: str | os.PathLike[str] | None = None) -> Workspace:
-    """The workspace at `home`, else at `ONESTORY_HOME`, else `var/` in the project; exports its environment."""
+    """The workspace at `home`, else at `ONESTORY_HOME`, else `var/` in the project; exports its environment.
+
+    Raises NoWorkspace where there can be none.
+    """
     path = Path(home or os.environ.get("ONESTORY_HOME") or PROJECT / "var").resolve()
+    if unfit := _UNFIT.search(str(path)):
+        raise NoWorkspace(f"ONESTORY_HOME: `{path}` has `{unfit[0]}` in its name; expected a folder of another name")
     workspace = Workspace(path)
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        reason = (problem.strerror or "?").lower()
+        raise NoWorkspace(f"ONESTORY_HOME: `{path}` cannot be made ({reason}); expected a folder to write in") from None
     os.environ.update(workspace.environment())
     return workspace

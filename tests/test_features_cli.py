@@ -165,6 +165,43 @@ def test_a_promise_is_due_as_long_after_it_was_made_in_a_history_that_ends_now(
     assert (refused["line"], "is `soon`" in refused["problem"]) == (2, True)
 
 
+COMMANDS = [("build",), ("parity",), ("renew",), ("identity", "show", "x"), ("identity", "undo", "x"), ("ingest", "x")]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids="-".join)
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("taken", "taken` cannot be made (file exists); expected a folder to write in"),
+        ("taken/below", "taken/below` cannot be made (not a directory); expected a folder to write in"),
+        ("50%20off", "50%20off` has `%20` in its name; expected a folder of another name"),
+        ("what?", "what?` has `?` in its name; expected a folder of another name"),
+    ],
+)
+def test_a_workspace_that_can_be_none_is_exit_code_2_and_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], name: str, sentence: str
+) -> None:
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv("ONESTORY_HOME", str(tmp_path / name))
+    path = written(tmp_path / "h.ndjson", order("m1"))
+    result = run(*(("ingest", "segment", "--path", path) if command[0] == "ingest" else command))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert sentence in result.stderr
+    assert [each.name for each in tmp_path.iterdir() if each.name not in ("taken", "h.ndjson")] == []
+
+
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each[0] != "renew"], ids="-".join)
+def test_a_database_that_cannot_be_opened_is_exit_code_2_and_a_sentence(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("ONESTORY_DATABASE_URL", "bogus://x")
+    path = written(tmp_path / "h.ndjson", order("m1"))
+    result = run(*(("ingest", "segment", "--path", path) if command[0] == "ingest" else command))
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("database: cannot be opened (Can't load plugin")
+    assert "Traceback" not in result.output
+
+
 def test_no_address_is_left_anywhere_in_the_workspace(workspace: Workspace, tmp_path: Path) -> None:
     traits = {"email": "ann@shop.example", "phone": "0170 1234567"}
     path = written(

@@ -148,6 +148,17 @@ def test_entries_that_are_no_entries_are_named(
     assert {customer for customer, _ in found(world)} == {"c3"}
 
 
+def test_of_entries_cut_short_the_place_where_they_part_is_shown(
+    world: tuple[Workspace, ProfileStore], online: sqlite3.Connection
+) -> None:
+    now = world[1].read("c3")
+    assert now is not None
+    items = columns.pack(now.profile.items, now.profile.key[0])
+    put(online, "last_seen", "c3", "items", value(bytes_val=items[:-1]))
+    (difference,) = found(world).values()
+    assert difference.online != difference.historical
+
+
 def test_an_entry_too_few_and_one_too_many_are_named(
     world: tuple[Workspace, ProfileStore], online: sqlite3.Connection
 ) -> None:
