@@ -8,6 +8,7 @@ over counts for that day, whenever we hear of it. A day is UTC's. Whether a budg
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ import sqlalchemy as sa
 
 from features import database, driver, erased
 from features.vocabulary import DAY_S, Event
+
+_OURS = re.compile(r"\d{8}-[0-9a-f]+-[0-9a-f]+-[0-9a-f]{8}")
+"""An id of a decision."""
 
 
 class Used(NamedTuple):
@@ -74,7 +78,7 @@ def _counted_for(connection: sa.Connection, event: Event, day: int) -> int | Non
     What is kept of the two is a mark, which tells of nobody: it stays when the customer is erased, as the count does.
     """
     decision_id = event.body.get("decision_id")
-    if decision_id is None:
+    if not isinstance(decision_id, str) or not _OURS.fullmatch(decision_id):  # anything may stand there
         return None
     mark = erased.mark(connection, "acceptance", f"{decision_id}\0{event.body['offer_id']}")
     found = driver.each(connection, _BEFORE, [{"of": mark}])

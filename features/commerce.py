@@ -55,7 +55,7 @@ def completed(name: str, body: Body, catalog: _Catalog) -> Body:
     if offer is not None:
         body["offer_kind"] = body.get("offer_kind") or offer.kind
         body.setdefault("discount", offer.value.discount)
-    for line in body.get("products") or () if name in _CHECKS else ():
+    for line in body.get("products") or () if name in _WITH_PRODUCTS else ():
         _complete(line, catalog, priced=True)
     if name in _OF_A_PRODUCT:
         _complete(body, catalog, priced=False)
@@ -204,6 +204,10 @@ def _products(body: Body, at: str) -> None:
         checked.append(line)
 
 
+def _discount(body: Body, at: str) -> None:
+    _money(body, "discount", at)
+
+
 def _due(body: Body, at: str) -> None:
     due = moment_of(body.get("due"), f"{at}.due")
     if not _DUE_FROM <= due < _DUE_UNTIL:
@@ -270,6 +274,8 @@ _CHECKS: Mapping[str, tuple[Check, ...]] = {
         _texts("offer_id", required=True),
         _listed("response", RESPONSES, required=True),
         _listed("offer_kind", OFFER_KINDS),
+        _texts("product_id"),
+        _discount,
         _DECISION,
     ),
     "Stock Updated": (*_SHELF, _counted(0)),
@@ -287,5 +293,7 @@ _CHECKS: Mapping[str, tuple[Check, ...]] = {
     "Promise Kept": (_texts("promise_id", required=True),),
     "Consent Updated": (_listed("purpose", PURPOSES, required=True), _listed("channel", CHANNELS), _granted),
 }
+_WITH_PRODUCTS = frozenset(name for name, checks in _CHECKS.items() if _products in checks)
+"""The events whose products are checked, line by line."""
 _OF_A_PRODUCT = frozenset(name for name, checks in _CHECKS.items() if {_product, _product_out} & set(checks))
 """The events whose properties are themselves those of a product."""

@@ -178,7 +178,7 @@ def connect(workspace: Workspace) -> sa.Engine:
             sa.event.listen(engine, "connect", _on_sqlite_connect)
             sa.event.listen(engine, "begin", _begin_immediate)
         metadata.create_all(engine, checkfirst=True)
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, sa.exc.OperationalError, ImportError) as error:
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, sa.exc.DatabaseError, ImportError) as error:
         said = str(error).splitlines()[0]
         raise DatabaseProblem(
             f"database: cannot be opened ({said}); expected ONESTORY_DATABASE_URL as SQLAlchemy takes it, or none"

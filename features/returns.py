@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from features import orders
 from features.corrections import CORRECTED
 from features.profile_value import Profile
 from features.vocabulary import DAY_S, KEEP_DAYS, Event
@@ -55,7 +56,13 @@ def _bought(state: dict[str, Any], items: Any, event: Event) -> None:
 
 
 def _came_back(state: dict[str, Any], items: Any, event: Event) -> None:
-    state["units"][BACK] += _units(event)
+    """Of an order that is known no more than it held, and nothing of a cancelled one. Before `orders` counts it."""
+    units, order = _units(event), state["latest_orders"].get(event.body.get("order_id"))
+    if order is not None and order[orders.STATUS] == orders.CANCELLED:
+        units = 0
+    elif order is not None and order[orders.UNITS]:
+        units = min(units, max(0, order[orders.UNITS] - order[orders.REFUNDED]))
+    state["units"][BACK] += units
     _closed(state, items, event)
 
 

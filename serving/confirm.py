@@ -34,7 +34,7 @@ def confirmed(outbound: Outbound, log: DecisionLog, desk: Desk, decision_id: str
 
     def check(others: Contacts) -> list[dict[str, Any]]:
         decision = desk.draft(ask, customer_id, now, others, carried).decision
-        denied = denials(decision.facts, decision.policy.book) if _was_scored(record) else ()
+        denied = denials(decision.facts, decision.policy.book, since=record["facts"]["now"])
         told = (_reasons(offer, decision, decision_id, denied) for offer in record["answer"]["offers"])
         return [reason for reasons in told for reason in reasons]
 
@@ -69,11 +69,6 @@ def _question(record: Mapping[str, Any]) -> Question:
         product_id=asked["product_id"],
         cart=tuple(asked["cart"]),
     )
-
-
-def _was_scored(record: Mapping[str, Any]) -> bool:
-    """Whether what is known of the customer chose among the offers."""
-    return record["answer"]["fallback"] not in ("unknown_customer", "no_profile", "placement_default")
 
 
 def _reasons(

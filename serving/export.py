@@ -40,7 +40,7 @@ def export(workspace: Workspace, customer_id: str, now: float) -> Iterator[bytes
         requests = [_request(row) for row in _of(connection, database.requests, ids)]
         reservations = [_reservation(row) for row in _of(connection, database.reservations, ids)]
         dismissals = [_dismissal(row) for row in _of(connection, database.dismissals, ids)]
-        row = _of(connection, database.profiles, ids).first()
+        row = next((row for row in _of(connection, database.profiles, ids) if row.customer_id == ids[0]), None)
     events = _events(engine, ids)
     decisions = (line for line in decision_files.contents(workspace.decisions, ids) if "decision_id" in line)
     first_event, first_decision = next(events, None), next(decisions, None)

@@ -164,7 +164,7 @@ def test_a_home_that_is_a_file_is_told_in_a_sentence(
     home = tmp_path / "file"
     home.touch()
     said = told(workspace, *arguments_of(command, tmp_path), ONESTORY_HOME=str(home))
-    assert said == f"`{home}` cannot be used: file exists; expected a place to read and write"
+    assert said == f"ONESTORY_HOME: `{home}` cannot be made (file exists); expected a folder to write in"
 
 
 @pytest.mark.parametrize("command", [("erase", "7"), *WRITING], ids=" ".join)

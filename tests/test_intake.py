@@ -107,6 +107,28 @@ def test_a_bad_message_spoils_no_other(intake):
     assert receipts[2].problem.field == "timestamp"
 
 
+@pytest.mark.parametrize("products", [["p1"], [{"sku": "p1"}], 1.5, "p1"])
+def test_what_an_event_does_not_need_may_be_anything(intake, products):
+    body = {"query": "chairs", "products": products}
+    assert intake.one({**order("m1"), "name": "Products Searched", "body": body}, NOW).stored
+
+
+def test_the_product_and_discount_of_a_response_are_checked_as_everywhere(intake, workspace):
+    def responded(number, **more):
+        body = {"offer_id": "o", "offer_kind": "promotion", "response": "accepted", **more}
+        return {**order(f"r{number}", user=f"u{number}"), "name": "Offer Responded", "body": body}
+
+    assert intake.one(responded(1, product_id=899624, discount=5), NOW).stored
+    for number, wrong in enumerate(
+        ({"product_id": ["p"]}, {"discount": "10%"}, {"discount": -1}, {"discount": True}), 2
+    ):
+        assert intake.one(responded(number, **wrong), NOW).problem is not None
+    for number in (7, 8):  # what is no id of a decision tells nothing apart
+        intake.one(responded(number, decision_id="none"), NOW)
+    with database.reading(database.connect(workspace)) as connection:
+        assert connection.scalar(sa.select(sa.func.sum(database.offer_uses.c.uses))) == 3
+
+
 def test_any_order_of_arrival_gives_the_same_profile(intake, store, workspace):
     records = [
         order(f"m{i}", NOW - 1000 + 10 * i, random.Random(i).choice(["chair-oak", "lamp-pendant"])) for i in range(12)
@@ -200,10 +222,10 @@ def test_a_repeat_of_a_message_whose_answer_was_lost_levels_the_online_store(int
 
 
 def test_callers_at_once_on_one_customer_lose_nothing(workspace, store):
-    catalog = load_catalog(workspace)
+    catalog, engine = load_catalog(workspace), database.connect(workspace)
 
     def write(start):
-        mine = Intake(database.connect(workspace), store, catalog)
+        mine = Intake(engine, store, catalog)
         for number in range(start, 60, 3):
             mine.one(order(f"m{number}", NOW - 1000 + number), NOW)
 

@@ -298,12 +298,22 @@ def test_a_refused_message_completes_and_accepts_nothing(engine: Engine, custome
 # ------------------------------------------------------------------------- which offers an order takes up
 
 
+def test_an_export_holds_the_profile_of_who_was_anonymous_before(engine: Engine, customer: str) -> None:
+    device = {"anonymousId": f"device-of-{customer}"}
+    view = {"type": "track", "event": "Product Viewed", "properties": {"product_id": "chair"}}
+    known = {"type": "identify", "userId": customer}
+    engine.ingest([{**view, **device, "messageId": f"{customer}-v"}], NOW, None)
+    engine.ingest([{**known, **device, "messageId": f"{customer}-i"}], NOW + 1, None)
+    export = orjson.loads(b"".join(engine.customers.export(customer, NOW + 2) or ()))
+    assert export["profile"]["state"]["browsing"]
+
+
 def accepted(engine: Engine, who: str) -> dict[str, str | None]:
     """What the customer has taken up: offer and product, of all decisions."""
     export = orjson.loads(b"".join(engine.customers.export(who, NOW) or ()))
     bodies = [each["properties"] for each in export["events"] if each["name"] == "Offer Responded"]
     assert {body["response"] for body in bodies} <= {"accepted"}
-    return {body["offer_id"]: body["product_id"] for body in bodies}
+    return {body["offer_id"]: body.get("product_id") for body in bodies}
 
 
 def lines(*product_ids: str) -> dict[str, Any]:

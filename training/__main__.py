@@ -189,6 +189,7 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def _kinds() -> tuple[type[Exception], ...]:
+    from features.database import DatabaseProblem
     from features.offline import NotBuilt
     from features.scorer import ScorerProblem
     from features.sentences import FileProblem
@@ -197,7 +198,7 @@ def _kinds() -> tuple[type[Exception], ...]:
     from training.scoring import BadPairs
     from training.tasks import BadSetting
 
-    return NotBuilt, FileProblem, ScorerProblem, NoLabels, NoSuchVersion, BadPairs, BadSetting
+    return NotBuilt, DatabaseProblem, FileProblem, ScorerProblem, NoLabels, NoSuchVersion, BadPairs, BadSetting
 
 
 def _print(summary: dict[str, Any], as_json: bool) -> None:

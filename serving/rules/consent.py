@@ -43,10 +43,14 @@ def allowed(facts: Facts, book: Rulebook, purpose: str) -> bool:
     return bool(getattr(book.consent, purpose) == "until_refused") if granted is None else granted
 
 
-def denials(facts: Facts, book: Rulebook) -> Reasons:
-    """Why the customer may not be scored; nothing where they may. For what scores have chosen before."""
-    purposes = ("personalisation", "profiling")
-    return tuple(_denial(facts, book, purpose) for purpose in purposes if not allowed(facts, book, purpose))
+def denials(facts: Facts, book: Rulebook, since: float) -> Reasons:
+    """What the customer has refused since then that scores are made of: for what these have chosen before."""
+    words = {purpose: consent.of(facts.profile, purpose, facts.channel) for purpose in ("personalisation", "profiling")}
+    return tuple(
+        _denial(facts, book, purpose)
+        for purpose, word in words.items()
+        if word is not None and not word.granted and word.since >= since
+    )
 
 
 def _denial(facts: Facts, book: Rulebook, purpose: str) -> Reason:
