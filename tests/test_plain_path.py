@@ -46,7 +46,7 @@ BOOKS: tuple[Mapping[str, Any], ...] = (
                 {"channel": "sms", "at_most": 0, "days": 7},
                 {"channel": "push", "kind": "loyalty", "at_most": 1, "days": 2},
                 {"kind": "cross_sell", "at_most": 2, "days": 1},
-                {"at_most": 3, "days": 7},
+                {"at_most": 2, "days": 7},
             ]
         },
         "too_many_returns": {"share": 0.15, "orders": 2},
