@@ -2,8 +2,9 @@
 
 Counted in the transaction that stores the response, so a repeated message counts once and two workers never
 lose one. One decision's offer is taken up once, whatever says so and how often (a coupon, the order, `/respond`):
-on the first day that any of them names. What says no decision counts by itself. What was accepted on a day that is
-over counts for that day, whenever we hear of it. A day is UTC's. Whether a budget is spent is the business of a rule.
+on the first day that any of them names. What names none of our decisions counts by itself. What was accepted on a day
+that is over counts for that day, whenever we hear of it. A day is UTC's. Whether a budget is spent is the business of
+a rule.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ _OF_BYTE = np.array([0, *((byte & -byte).bit_length() - 1 for byte in range(1, 2
 
 
 def _first(left: NDArray[Any]) -> NDArray[np.int64]:
-    """The lowest bit that is set: the first leaf left over."""
+    """The lowest bit that is set: the first leaf left over. A byte stays as it is: `_values` are by what is left."""
     if left.dtype == np.uint8:
         return left
     lowest = left & (~left + left.dtype.type(1))

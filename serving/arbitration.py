@@ -93,9 +93,9 @@ def rank(
     """
     floor = book.floor if floor is None else floor
     priced = sorted([(-s.priority, s.offer.offer_id, position) for position, s in enumerate(scored)])
-    left = among = [scored[position] for negated, _, position in priced if -negated >= floor]
+    among = [scored[position] for negated, _, position in priced if -negated >= floor]
     below = tuple([scored[position] for negated, _, position in priced if -negated < floor])
-    shown: list[Ranked] = []
+    left, shown = list(among), list[Ranked]()
     per_category: dict[str, int] = {}
     while left and len(shown) < limit:
         position, probability = _again(left, carried) or _draw(len(left), book.exploration, f"{seed}:{len(shown)}")

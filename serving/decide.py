@@ -137,8 +137,8 @@ def _degraded(facts: Facts, book: Rulebook) -> list[str]:
     for signal, rule in book.signals.items():
         if rule.on_stale == "degrade":
             age_s = facts.age_s(signal)
-            if signal != "profile" if age_s is None else age_s > rule.max_age_s:
-                found.append(signal)
+            silent = signal != "profile" if age_s is None else age_s > rule.max_age_s
+            found += [signal] if silent else []
     return found
 
 

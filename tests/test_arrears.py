@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,9 +20,9 @@ from features.sources.bulk import append_history
 from features.store import ProfileStore
 from features.vocabulary import Event
 from features.workspace import Workspace
+from tests.people import NOTHING_SOLD
 
 NOON = 1_790_000_000.0
-NOTHING_SOLD = SimpleNamespace(products={}, offers={})
 World = tuple[Workspace, ProfileStore]
 
 
@@ -155,13 +154,13 @@ def killed_at(store: ProfileStore, step: int) -> Iterator[None]:
             if steps == step:
                 raise Killed
 
-    store.write = write  # type: ignore[method-assign]
+    store.write = write
     try:
         yield
     except Killed:
         pass
     finally:
-        store.write = true  # type: ignore[method-assign]
+        store.write = true
 
 
 @pytest.mark.parametrize("first", ["build", "parity"])
@@ -218,7 +217,7 @@ def test_after_files_merges_live_events_and_offline_builds_in_any_order_a_build_
     turns: list[tuple[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     workspace, store = Workspace(tmp_path_factory.mktemp("home")), Rows()
-    build.build(workspace, store=store)  # type: ignore[arg-type]
+    build.build(workspace, store=store)
     for number, (what, more) in enumerate(turns):
         if what == "file":
             events = [
@@ -229,12 +228,12 @@ def test_after_files_merges_live_events_and_offline_builds_in_any_order_a_build_
         elif what == "login":
             ingest(workspace, login(f"{number}", "a", "v", more))
         elif what == "live":
-            live((workspace, store), f"{number}", more, 1_000 + number)  # type: ignore[arg-type]
+            live((workspace, store), f"{number}", more, 1_000 + number)
         elif what == "offline":
             build.build_lacking(workspace)
         else:
-            arrears.settle(workspace, store)  # type: ignore[arg-type]
-    build.build(workspace, store=store)  # type: ignore[arg-type]
+            arrears.settle(workspace, store)
+    build.build(workspace, store=store)
     engine = database.connect(workspace)
     with database.reading(engine) as connection:
         kept = {row.customer_id: (row.state, row.items) for row in connection.execute(sa.select(database.profiles))}

@@ -126,7 +126,7 @@ def test_what_is_left_to_do_is_done_before_anybody_has_a_receipt(taken: Taken) -
 
 def test_what_goes_wrong_with_it_is_told_to_all(taken: Taken) -> None:
     taken.leaves = True
-    taken.later = _broken  # type: ignore[method-assign]
+    taken.later = _broken
     told = run(taken, lambda made: together(made, "a", "b"))
     assert [str(each) for each in told] == ["broken", "broken"]
 

@@ -58,7 +58,7 @@ def _train(workspace: Workspace, task: Task, settings: Settings, at: float | Non
         known = "" if at is None else " that were known then"
         raise datasets.NoLabels(f"`{workspace.home}` holds no events{known}; run `python -m features ingest` first")
     at = heard
-    _build_lacking(workspace)
+    _build_lacking(workspace, told)
     store = ProfileStore(workspace)
     told("opening the feature store", 1, 1)
     data, verdict = learning.learn(workspace, store, task, settings, at, told)
@@ -140,7 +140,7 @@ def _score(
     scorer = registry.scorer(found)
     from features.store import ProfileStore
 
-    _build_lacking(workspace)
+    _build_lacking(workspace, told)
     store = ProfileStore(workspace)
     told("opening model and feature store", 1, 1)
     scores = scoring.scores(workspace, store, task, scorer, at, asked, told)
@@ -150,13 +150,13 @@ def _score(
     return {"task": task.name, "version": found.version, "rows": len(scores), "out": str(out)}
 
 
-def _build_lacking(workspace: Workspace) -> None:
+def _build_lacking(workspace: Workspace, told: Told) -> None:
     """Profiles as known at past moments may be behind the log, as after `features ingest`. Raises NotBuilt."""
     from features import offline
     from features.build import build_lacking
 
     offline.demand_built(workspace)
-    build_lacking(workspace)
+    build_lacking(workspace, told)
 
 
 # --------------------------------------------------------------------------------------- arguments

@@ -29,9 +29,9 @@ from features.workspace import Workspace
 from training.labels import churn_cuts, churn_labels, propensity_labels
 
 MOMENTS_AT_ONCE = 1_500
+"""Profiles held in memory at a time: 60 kB each in a grocer's data."""
 SILENCE_S = DAY_S
 """So long nothing at all was heard of anybody: then nobody listened."""
-"""Profiles held in memory at a time: 60 kB each in a grocer's data."""
 
 Progress = Callable[[str, int, int], None]
 _IDS = (database.events.c.user_id, database.events.c.anonymous_id)

@@ -141,8 +141,9 @@ def _id(name: str, value: object) -> str:
         raise BadPairs(f"{name} is empty in a row; expected an id in each")
     if isinstance(value, bytes):
         raise BadPairs(f"{name} is bytes; expected texts or whole numbers")
-    whole = isinstance(value, float | np.floating) and float(value).is_integer()
-    return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def _number(name: str, value: object, least: float) -> float:
