@@ -128,17 +128,21 @@ class Document:
         try:
             checked = model.model_validate(self.data)
         except ValidationError as error:
-            schema = _schema_of(model)
-            seen: set[str] = set()
-            for each in error.errors(include_url=False):
-                where = self.located(each["loc"], missing=each["type"] in ("missing", "extra_forbidden"))
-                if path_of(where) not in seen:  # a union complains once for every branch
-                    seen.add(path_of(where))
-                    text = sentence({**each, "loc": where}, known_fields(schema, where[:-1]))
-                    found.append(Problem(self.name, self.line(where), path_of(where), text))
+            found += self.refused(error, model)
         if found:
             raise FileProblem(found)
         return checked
+
+    def refused(self, error: ValidationError, model: type[BaseModel], within: Location = ()) -> list[Problem]:
+        """What pydantic says of the data as a `model`, or of that which stands `within` it, in our words."""
+        schema = _schema_of(model)
+        found: dict[str, Problem] = {}
+        for each in error.errors(include_url=False):
+            where = self.located((*within, *each["loc"]), missing=each["type"] in ("missing", "extra_forbidden"))
+            if path_of(where) not in found:  # a union complains once for every branch
+                text = sentence({**each, "loc": where}, known_fields(schema, where[len(within) : -1]))
+                found[path_of(where)] = Problem(self.name, self.line(where), path_of(where), text)
+        return list(found.values())
 
     def problem(self, where: Location, text: str) -> Problem:
         """A problem that only the caller could see, at the line of `where`."""

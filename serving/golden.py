@@ -1,116 +1,36 @@
-"""Golden decisions: stories in YAML, each a customer, the stock and a moment, with what must come out.
+"""Golden decisions: stories are told to the engine, and what comes out is compared with what they expect.
 
-`python -m serving rulebook test` runs those beside a rulebook, and the tests run those that ship in
-`serving/cases`. A story says only what it is about; everything else is as on a quiet day: all products in
-stock online and none in a shop, all feeds just heard of, no model. It may change the rulebook (`rulebook`), add or
-replace offers (`offers`), and say what the models would (`churn`, `propensity`, by product `return_risk`).
+`python -m serving rulebook test` runs those beside a rulebook, a changed rulebook takes over only where they end as
+they should, and the tests run those that ship in `serving/cases`. What a story may say is in `golden_stories`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import ValidationError
 
 from features import checked_yaml, commerce, profiles
 from features.catalog import Catalog
 from features.events import check
 from features.links import links_of, node_of, whose
-from features.offers import OfferEntry, offer_of
+from features.offers import offer_of
 from features.partition import Graph, Partition
 from features.segment import hasher, parse
+from features.sentences import FileProblem
 from features.signals import Level
-from features.vocabulary import ONLINE, Event
+from features.vocabulary import ONLINE, Event, EventProblem
 from serving.decide import Policy, answer, decide
 from serving.facts import Carried, Contact, Contacts, Dismissal, Facts, Promised, Shop
+from serving.golden_stories import CUSTOMER, Happened, Made, Shown, Stories, Story
 from serving.rulebook import FEEDS, Rulebook
 from serving.scoring import Models
 
-CUSTOMER = "1042"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Ask(_Part):
-    channel: str = "web"
-    placement: str = "home"
-    limit: int = 20
-    location_id: str | None = None
-    product_id: str | None = None
-    cart: list[str] = []
-    known: bool = True
-
-
-class Expected(_Part):
-    """What must come out. `first` are the first offers in order; `held` gives the codes per offer, all of them.
-
-    `rules` and `evidence` are what the reasons name; `set_aside` the shop where an offer's product waits; `treatment`,
-    `context_weight` and `value` are of offers shown; `log` compares fields of the answer as it is logged.
-    """
-
-    offers: list[str] | None = None
-    first: list[str] = []
-    shows: dict[str, str] = {}
-    not_held: list[str] = []
-    set_aside: dict[str, str | None] = {}
-    treatment: dict[str, dict[str, str]] = {}
-    context_weight: dict[str, float] = {}
-    value: dict[str, float] = {}
-    held: dict[str, list[str]] = {}
-    rules: dict[str, list[str]] = {}
-    evidence: dict[str, list[str]] = {}
-    retry_after: dict[str, str | None] = {}
-    passed_over: dict[str, list[str]] = {}
-    fallback: str | None = None
-    log: dict[str, Any] = {}
-
-
-class Made(_Part):
-    """A contact: handed over `at`, or only taken then, and given back at `until`."""
-
-    channel: str
-    at: AwareDatetime
-    kinds: list[str] = ["promotion"]
-    until: AwareDatetime | None = None
-
-
-class Shown(_Part):
-    """An offer that another channel has just shown, at other terms than the catalog's where it says so."""
-
-    offer_id: str
-    product_id: str | None = None
-    discount: float | None = None
-
-
-class Story(_Part):
-    story: str
-    now: AwareDatetime
-    ask: Ask = Ask()
-    history: list[dict[str, Any]] = []
-    stock: dict[str, int | None] = {}
-    shops: dict[str, dict[str, int]] = {}
-    shops_age_s: dict[str, float] = {}
-    used: dict[str, tuple[int, int]] = {}
-    churn: float | None = None
-    propensity: dict[str, float] = {}
-    return_risk: dict[str, float] = {}
-    rulebook: dict[str, Any] = {}
-    offers: list[dict[str, Any]] = []
-    feeds_age_s: dict[str, float | None] = {}
-    contacts: list[Made] = []
-    dismissals: list[AwareDatetime] = []
-    carried: list[Shown] = []
-    expect: Expected
-
-
-class Stories(_Part):
-    stories: Annotated[list[Story], Field(min_length=1)]
+LONG_AGO = datetime(2019, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +41,36 @@ class Outcome:
     differences: tuple[str, ...]
 
 
+class Untold(ValueError):
+    """What a story says cannot be; `where` in the story it stands."""
+
+    def __init__(self, where: tuple[int | str, ...], sentence: str):
+        super().__init__(sentence)
+        self.where = where
+
+
 def run(folder: Path, catalog: Catalog, book: Rulebook) -> Iterator[Outcome]:
-    """Every story of every YAML file in `folder`; checked_yaml.FileProblem for a file that cannot be read."""
+    """Every story of every YAML file in `folder`; FileProblem names file and line of what cannot be told."""
     for path in sorted(folder.glob("*.yaml")):
-        for story in checked_yaml.load(path, Stories).stories:
-            yield Outcome(story.story, tuple(_differences(story, told(story, catalog, book))))
+        document = checked_yaml.parse(path.name, path.read_bytes())
+        for position, story in enumerate(document.check(Stories).stories):
+            here = ("stories", position)
+            try:
+                came = told(story, catalog, book)
+            except Untold as wrong:
+                raise FileProblem([document.problem((*here, *wrong.where), str(wrong))]) from None
+            except ValidationError as error:
+                raise FileProblem(document.refused(error, Rulebook, (*here, "rulebook"))) from None
+            yield Outcome(story.story, tuple(_differences(story, came)))
 
 
 def told(story: Story, catalog: Catalog, book: Rulebook) -> dict[str, Any]:
-    """The answer, with its whole trace, in the story's situation."""
+    """The answer, with its whole trace, in the story's situation.
+
+    Raises Untold, and pydantic's ValidationError where the rulebook that it asks for is none.
+    """
     if story.offers:
-        own = [offer_of(OfferEntry.model_validate(entry)) for entry in story.offers]
+        own = [offer_of(entry) for entry in story.offers]
         offers = {**catalog.offers, **{offer.offer_id: offer for offer in own}}
         catalog = replace(catalog, offers=dict(sorted(offers.items())))
     if story.rulebook:
@@ -169,8 +108,7 @@ def _merged(whole: dict[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
 
 def _facts(story: Story, catalog: Catalog) -> Facts:
     now = story.now.timestamp()
-    history = [{"event": "Visited", "at": "2019-01-01T00:00:00Z"}, *story.history]
-    events = [_event(number, message, now, catalog) for number, message in enumerate(history)]
+    events = list(_events(story, now, catalog))
     location_id = story.ask.location_id or (None if story.ask.channel == "store" else ONLINE)
     levels = dict.fromkeys(catalog.products, 10) | story.stock
     ages = dict.fromkeys(FEEDS, 0.0) | story.feeds_age_s
@@ -201,7 +139,9 @@ def _facts(story: Story, catalog: Catalog) -> Facts:
             tuple(_contact(number, each) for number, each in enumerate(story.contacts, 1)),
             tuple(Dismissal(f"dismissal-{n}", at.timestamp()) for n, at in enumerate(story.dismissals, 1)),
         ),
-        carried=Carried("elsewhere", now, tuple(_promised(each, catalog) for each in story.carried))
+        carried=Carried(
+            "elsewhere", now, tuple(_promised(number, each, catalog) for number, each in enumerate(story.carried))
+        )
         if story.carried
         else None,
     )
@@ -212,27 +152,38 @@ def _contact(number: int, made: Made) -> Contact:
     return Contact(f"decision-{number}", made.channel, tuple(made.kinds), made.at.timestamp(), until)
 
 
-def _promised(shown: Shown, catalog: Catalog) -> Promised:
-    offer = catalog.offers[shown.offer_id]
+def _promised(number: int, shown: Shown, catalog: Catalog) -> Promised:
+    offer = catalog.offers.get(shown.offer_id)
+    if offer is None:
+        wrong = f"`{shown.offer_id}` is no offer; expected one of `offers.yaml` or of the story"
+        raise Untold(("carried", number, "offer_id"), wrong)
     discount = offer.value.discount if shown.discount is None else shown.discount
     return Promised(shown.offer_id, shown.product_id, discount, offer.valid_until)
 
 
-def _event(number: int, message: Mapping[str, Any], now: float, catalog: Catalog) -> Event:
-    """A line of the history as the event that it would be.
+def _events(story: Story, now: float, catalog: Catalog) -> Iterator[Event]:
+    """The history, after a visit of long ago: who has a story is known."""
+    visited = Happened(event="Visited", at=min(LONG_AGO, story.now))
+    for number, happened in enumerate((visited, *story.history)):
+        try:
+            yield _event(number, happened, now, catalog)
+        except EventProblem as wrong:
+            raise Untold(("history", number - 1), f"`{happened.event}` cannot be: {wrong}") from None
 
-    `through` is the channel that it came through, `as` the login (by default `1042`) and `device` the anonymous id.
-    """
-    content = dict(message)
-    who = {"userId": content.pop("as", CUSTOMER), "anonymousId": content.pop("device", None)}
-    name, at = content.pop("event"), content.pop("at")
-    context = {"channel": content.pop("through", None), "location_id": content.pop("location_id", None)}
-    said = {"type": "identify", **content} if name == "$identify" else {"type": "track", "event": name}
-    envelope = {"messageId": f"event-{number}", "timestamp": at, "properties": content, **said}
-    envelope |= {name: id_ for name, id_ in who.items() if id_}
+
+def _event(number: int, happened: Happened, now: float, catalog: Catalog) -> Event:
+    """A line of the history as the event that it would be; EventProblem for what no event can say."""
+    content = dict(happened.model_extra or {})
+    context = {"channel": happened.through, "location_id": happened.location_id}
+    said = {"type": "track", "event": happened.event}
+    if happened.event == "$identify":
+        said = {"type": "identify", **content}
+    envelope = {"messageId": f"event-{number}", "timestamp": happened.at.isoformat(), "properties": content, **said}
+    ids = {"userId": happened.login, "anonymousId": happened.device}
+    envelope |= {name: id_ for name, id_ in ids.items() if id_}
     envelope["context"] = {key: value for key, value in context.items() if value}
     record = parse(envelope, now, None, hasher(b"golden"))
-    event = check({**record, "occurred_at": datetime.fromisoformat(at).timestamp()}, now)
+    event = check({**record, "occurred_at": happened.at.timestamp()}, now)
     return replace(event, body=commerce.completed(event.name, dict(event.body), catalog))
 
 

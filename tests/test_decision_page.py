@@ -22,6 +22,7 @@ from features.vocabulary import FALLBACKS, REASONS
 from features.workspace import PROJECT, Workspace
 from serving import golden, http_web, rulebook
 from serving.decision_page import LESS, MEANING, lasting, number, page_of, product_ids, text_of, told
+from serving.golden_stories import Story
 
 EVIL = "<img src=x onerror=alert(1)>"
 SCREENSHOTS = PROJECT / "test-output" / "decision"
@@ -60,7 +61,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A decision of the shipped catalog and rulebook, for who bought a table three weeks ago."""
     line = {"product_id": "table-oak-180", "quantity": 1}
     bought = {"event": "Order Completed", "at": "2026-10-20T10:00:00Z", "order_id": "o1", "products": [line]}
-    story = golden.Story.model_validate(
+    story = Story.model_validate(
         {"story": "an old order", "now": "2026-11-10T10:00:00Z", "history": [bought], "expect": {}}
     )
     catalog = load_catalog(Workspace(tmp_path_factory.mktemp("catalog")))

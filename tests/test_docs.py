@@ -47,11 +47,24 @@ from serving import (
     schemas,
     story_answers,
 )
+from serving.golden_stories import Story as GoldenStory
 from serving.keys import needed
 from serving.story_answers import Story
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGES = ("http", "shop", "integrate", "clients", "events", "identity", "files", "commands", "features", "suppression")
+PAGES = (
+    "http",
+    "shop",
+    "integrate",
+    "clients",
+    "events",
+    "identity",
+    "files",
+    "commands",
+    "features",
+    "suppression",
+    "stories",
+)
 ROOMS = ("features", "training", "serving")
 LONGEST_LINE = 140
 RECEIVED = 1_800_000_000.0
@@ -205,7 +218,7 @@ def test_a_real_answer_has_the_fields_that_the_page_explains(workspace: Workspac
     book = rulebook.load(PROJECT / "serving/rulebook.yaml")
     line = {"product_id": "table-oak-180", "quantity": 1}
     bought = {"event": "Order Completed", "at": "2026-10-20T10:00:00Z", "order_id": "o1", "products": [line]}
-    story = golden.Story.model_validate(
+    story = GoldenStory.model_validate(
         {"story": "an old order", "now": "2026-11-10T10:00:00Z", "history": [bought], "expect": {}}
     )
     answer = golden.told(story, load_catalog(workspace), book)
