@@ -45,6 +45,9 @@ class OneSentence(TyperGroup):
 
 
 def _sentence(problem: Any) -> str:
+    if type(problem).__name__ == "NoSuchOption" and problem.ctx is not None:
+        known = [name for each in problem.ctx.command.params for name in each.opts if name.startswith("--")]
+        return f"unknown option `{problem.option_name}`; {suggestion(problem.option_name, known)}"
     text = " ".join(problem.format_message().split()).rstrip(".").replace("'", "`")
     if text.startswith("No such command") and problem.ctx is not None:
         word = text.split("`")[1]

@@ -19,12 +19,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from features.sentences import FileProblem
-from features.terminal import drafted, refuse, told_plainly, writable
+from features.terminal import OneSentence, drafted, refuse, told_plainly, writable
 from features.vocabulary import CHANNELS, PLACEMENTS
 from features.workspace import open_workspace
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-book = typer.Typer(no_args_is_help=True, help="Check the rulebook.")
+app = typer.Typer(
+    cls=OneSentence, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
+book = typer.Typer(cls=OneSentence, no_args_is_help=True, help="Check the rulebook.")
 app.add_typer(book, name="rulebook")
 err = Console(stderr=True)
 

@@ -173,3 +173,17 @@ def test_a_database_that_cannot_be_opened_is_told_in_a_sentence(
 ) -> None:
     arguments = arguments_of(command, tmp_path)
     assert told(workspace, *arguments, ONESTORY_DATABASE_URL="bogus://x").startswith("database: cannot be opened (")
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (("replya",), "unknown command `replya`; did you mean `replay`?"),
+        (("rulebook", "chek"), "unknown command `chek`; did you mean `check`?"),
+        (("export",), "missing argument `customer_id`"),
+        (("decide",), "missing option `--audience`"),
+        (("replay", "--sinc", "x"), "unknown option `--sinc`; did you mean `--since`?"),
+    ],
+)
+def test_a_mistyped_command_is_told_in_a_sentence(workspace: Workspace, command: Sequence[str], sentence: str) -> None:
+    assert told(workspace, *command) == sentence

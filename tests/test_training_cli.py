@@ -122,7 +122,7 @@ REFUSED = [
     ),
     (["trian", "churn"], "unknown command `trian`; did you mean `train`?"),
     (["train"], "missing argument `TASK`"),
-    (["train", "churn", "--asof", "2026-01-01"], "no such option: --asof"),
+    (["train", "churn", "--asof", "2026-01-01"], "unknown option `--asof`; did you mean `--as-of`?"),
     (["train", "churn", "--param", "trees"], "--param is `trees`; expected name=value, such as trees=300"),
     (["train", "churn", "--param", "tree=3"], "unknown parameter `tree`; did you mean `trees`?"),
     (
