@@ -4,9 +4,10 @@ Training writes the folder, serving reads it; both score with this class, so bot
 A row scores the same bits alone, among 20 or among 10,000: linear terms are added up column by column,
 trees are LightGBM's own (`trees`). Nothing here trains.
 
-`model.json`: task, family (`constant`, `logistic`, `lightgbm`, `blend`), columns, population (the mean
-rate), calibration (null, isotonic or beta), logistic (per column: transform, impute, mean, scale, coef;
-intercept), blend_weight (LightGBM's share of a blend's log-odds). `booster.txt`: LightGBM's text.
+`model.json`: task, family (`constant`, `logistic`, `lightgbm`, `blend`), columns, population (the mean rate; of
+offers the mean calibrated score), calibration (null, isotonic or beta), logistic (per column: transform,
+impute, mean, scale, coef; intercept), blend_weight (LightGBM's share of a blend's log-odds). `booster.txt`:
+LightGBM's text.
 """
 
 from __future__ import annotations

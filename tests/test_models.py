@@ -291,6 +291,8 @@ def test_offers_sent_together_are_judged_as_sends() -> None:
     rate = found.chosen.figures["send_rate"]
     assert rate > 2 * found.chosen.figures["pair_rate"]
     assert found.chosen.figures["send_mean_score"] == pytest.approx(rate, abs=0.01)
+    population = found.fitted.scorer.population
+    assert population == found.chosen.scores.mean() < data.label.mean(), "strangers are on the scale of everybody else"
 
 
 def gain(mean: float, better_ranks: bool = True) -> bool:

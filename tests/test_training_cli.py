@@ -80,7 +80,7 @@ def test_before_anybody_was_known_nobody_is_scored(home: Path, tmp_path: Path) -
     assert list(pd.read_parquet(out).columns) == ["customer_id", "score"]
 
 
-def test_pairs_keep_their_order_and_columns_and_a_stranger_gets_the_mean_rate(home: Path, tmp_path: Path) -> None:
+def test_pairs_keep_their_order_and_columns_and_a_stranger_gets_the_population_s(home: Path, tmp_path: Path) -> None:
     rows = [(f"c{n:03}", f"campaign-230-{category}", AT) for n in (7, 3) for category in market.CATEGORIES]
     pairs = pd.DataFrame([*rows, ("nobody", "campaign-80-tea", AT)], columns=["customer_id", "offer_id", "as_of"])
     asked, out = tmp_path / "pairs.parquet", tmp_path / "scores.parquet"

@@ -45,8 +45,12 @@ class Fitted:
     def scorer(self) -> Scorer:
         return Scorer(self.content, self.booster)
 
-    def calibrated(self, calibration: Mapping[str, Any] | None) -> Fitted:
-        return Fitted({**self.content, "calibration": calibration}, self.booster, self.parts)
+    def calibrated(self, calibration: Mapping[str, Any] | None, population: float | None = None) -> Fitted:
+        """The same with this calibration; `population` where the rate of single rows is not the scale of its scores."""
+        content = {**self.content, "calibration": calibration}
+        return Fitted(
+            content if population is None else {**content, "population": population}, self.booster, self.parts
+        )
 
 
 def fit(family: str, task: Task, columns: Sequence[str], rows: Floats, label: Floats, settings: Settings) -> Fitted:

@@ -124,10 +124,12 @@ def choose(task: Task, data: Dataset, settings: Settings, progress: Progress = l
     fitted = fit(chosen.family, task, chosen.columns, _columns(data, chosen.columns), data.label, settings)
     if task.groups > 1:
         candidates[candidates.index(chosen)] = chosen = _levelled(task, chosen, data, settings)
+    # strangers get the mean of what all others get: calibrated per send, that is half the rate of single offers
+    population = float(chosen.scores.mean()) if task.per_exposure else None
     names = {name: held.frame[name].fillna("").to_numpy(str) for name in _SLICES if name in held.frame}
     progress("done", len(entries) + 2, steps)
     return Verdict(
-        fitted=fitted.calibrated(chosen.mapping),
+        fitted=fitted.calibrated(chosen.mapping, population),
         chosen=chosen,
         candidates=tuple(candidates),
         rival=baselines[0],
