@@ -9,7 +9,7 @@ is the model's business.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -129,6 +129,8 @@ class Document:
             checked = model.model_validate(self.data)
         except ValidationError as error:
             found += self.refused(error, model)
+        else:
+            found += [self._no_number(where) for where in _truths(self.data) if _is_number(_schema_of(model), where)]
         if found:
             raise FileProblem(found)
         return checked
@@ -143,6 +145,17 @@ class Document:
                 text = sentence({**each, "loc": where}, known_fields(schema, where[len(within) : -1]))
                 found[path_of(where)] = Problem(self.name, self.line(where), path_of(where), text)
         return list(found.values())
+
+    def _no_number(self, where: Location) -> Problem:
+        """Pydantic reads `true` as 1; in a file that is a mistake."""
+        error = {"type": "float_type", "loc": where, "input": self._value(where)}
+        return self.problem(where, sentence(error))
+
+    def _value(self, where: Location) -> Any:
+        value = self.data
+        for part in where:
+            value = value[part]
+        return value
 
     def problem(self, where: Location, text: str) -> Problem:
         """A problem that only the caller could see, at the line of `where`."""
@@ -178,7 +191,28 @@ def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def known_fields(schema: dict[str, Any], where: Sequence[int | str]) -> list[str]:
-    """The fields that a JSON Schema of a model knows at `where`, through references, lists and alternatives."""
+    """The fields that a JSON Schema of a model knows at `where`."""
+    return list(dict.fromkeys(name for each in _at(schema, where) for name in each.get("properties", {})))
+
+
+def _is_number(schema: dict[str, Any], where: Location) -> bool:
+    """Whether only a number can stand there."""
+    kinds = {each.get("type") for each in _at(schema, where)} - {"null"}
+    return bool(kinds) and kinds <= {"number", "integer"}
+
+
+def _truths(value: Any, here: Location = ()) -> Iterator[Location]:
+    """Where `true` and `false` stand."""
+    if value is True or value is False:
+        yield here
+    elif isinstance(value, dict | list):
+        for name, below in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(below, bool | dict | list):
+                yield from _truths(below, (*here, name))
+
+
+def _at(schema: dict[str, Any], where: Sequence[int | str]) -> list[dict[str, Any]]:
+    """What a JSON Schema of a model says of `where`, through references, lists and alternatives."""
     here = _alternatives(schema, schema)
     for part in where:
         below: list[dict[str, Any]] = []
@@ -188,7 +222,7 @@ def known_fields(schema: dict[str, Any], where: Sequence[int | str]) -> list[str
             if isinstance(inner, dict):
                 below += _alternatives(inner, schema)
         here = below
-    return list(dict.fromkeys(name for each in here for name in each.get("properties", {})))
+    return here
 
 
 def _alternatives(schema: dict[str, Any], root: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,13 +4,15 @@ What came back of which product is in `steps`.
 
 A refund closes the return of the products that it names, product by product; the return is over when none is
 left. A correction (the goods never went out) and the order's cancellation close it too. Nothing is left
-out: a return is forgotten only after 730 days, when the next one begins.
+out: a return is forgotten only after 730 days, when the next one begins. Each product comes back for the reason
+that was given with it, and a refund that gives none is for the reason of the request.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from features import orders
 from features.corrections import CORRECTED
@@ -19,11 +21,13 @@ from features.vocabulary import DAY_S, KEEP_DAYS, Event
 
 BOUGHT, BACK = range(2)
 """Positions in the state's units."""
+_COLUMNS = ("categories", "reasons", "sinces", "ids")
+"""What the state has of each product of a return."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenReturn:
-    """A return under way. `evidence` is the message that began it."""
+    """What of an order is on its way back for one reason. `evidence` is the message that began it."""
 
     order_id: str
     product_ids: tuple[str, ...]
@@ -36,10 +40,22 @@ def under_way(profile: Profile | None) -> tuple[OpenReturn, ...]:
     """The returns under way, the oldest first."""
     found = profile.state["open_returns"] if profile is not None and profile.state else {}
     opened = [
-        OpenReturn(order_id, tuple(one["products"]), one["reason"] or None, one["since"], one["id"])
+        OpenReturn(order_id, tuple(products), reason or None, *began)
         for order_id, one in found.items()
+        for reason, (products, began) in _by_reason(one).items()
     ]
-    return tuple(sorted(opened, key=lambda one: (one.since, one.order_id)))
+    return tuple(sorted(opened, key=lambda one: (one.since, one.order_id, one.product_ids)))
+
+
+def _by_reason(one: dict[str, Any]) -> dict[str, tuple[list[str], tuple[float, str]]]:
+    """The products of each reason, and when and by which message the first of them was asked for."""
+    if not one["products"]:
+        return {one["reason"]: ([], (one["since"], one["id"]))}
+    found: dict[str, tuple[list[str], tuple[float, str]]] = {}
+    for product_id, line in _lines(one).items():
+        products, began = found.get(line.reason, ([], (line.since, line.id)))
+        found[line.reason] = [*products, product_id], min(began, (line.since, line.id))
+    return found
 
 
 def share(profile: Profile | None) -> float:
@@ -70,17 +86,53 @@ def _units(event: Event) -> int:
     return sum(line.get("quantity", 1) for line in event.body.get("products") or ())
 
 
+class _Line(NamedTuple):
+    """One product of a return."""
+
+    category: str
+    reason: str
+    since: float
+    id: str
+
+
+def _lines(one: Mapping[str, Any]) -> dict[str, _Line]:
+    return dict(zip(one["products"], map(_Line, *(one[name] for name in _COLUMNS)), strict=True))
+
+
+def _columns(lines: Mapping[str, _Line]) -> dict[str, list[Any]]:
+    """Lists, a product's category, reason, time and message at its own place; what is unknown is empty."""
+    products = sorted(lines)
+    told = {name: [lines[key][at] for key in products] for at, name in enumerate(_COLUMNS)}
+    return {"products": products, **told}
+
+
 def _requested(state: dict[str, Any], items: Any, event: Event) -> None:
-    """A second request for the same order adds its products to the first; a reason given later counts."""
+    """A second request for the same order adds its products to the first.
+
+    A reason given later is that of the products that it comes with, and of those that had none.
+    """
     returns, now = state["open_returns"], event.occurred_at
     for old in [key for key, one in returns.items() if now - one["since"] > KEEP_DAYS * DAY_S]:
         del returns[old]
     order_id = event.body.get("order_id") or event.message_id
-    before = returns.get(order_id) or {"products": [], "categories": [], "since": now, "id": event.message_id}
-    lines = dict(zip(before["products"], before["categories"], strict=True))
-    lines |= {line["product_id"]: line.get("category") or "" for line in event.body.get("products") or ()}
-    reason = event.body.get("reason") or before.get("reason") or ""
-    returns[order_id] = {**before, **_columns(lines), "reason": reason}
+    one = returns.get(order_id) or {"since": now, "id": event.message_id, "reason": "", **_columns({})}
+    reason, lines = event.body.get("reason") or "", _lines(one)
+    for product_id, before in lines.items():
+        lines[product_id] = before._replace(reason=before.reason or reason)
+    for told in event.body.get("products") or ():
+        before = lines.get(told["product_id"]) or _Line("", "", now, event.message_id)
+        why = told.get("reason") or reason or before.reason
+        lines[told["product_id"]] = before._replace(category=told.get("category") or before.category, reason=why)
+    returns[order_id] = {**one, **_columns(lines), "reason": reason or one["reason"]}
+
+
+def reason_of(state: Mapping[str, Any], order_id: str | None, product_id: str) -> str:
+    """Why the customer asked to send this product of the order back; empty where they did not, or gave no reason."""
+    one = state["open_returns"].get(order_id)
+    if one is None:
+        return ""
+    line = _lines(one).get(product_id)
+    return line.reason if line is not None else one["reason"]
 
 
 def _closed(state: dict[str, Any], items: Any, event: Event) -> None:
@@ -89,8 +141,7 @@ def _closed(state: dict[str, Any], items: Any, event: Event) -> None:
     if one is None:
         return
     back = {line["product_id"] for line in event.body.get("products") or ()}
-    lines = dict(zip(one["products"], one["categories"], strict=True))
-    left = {key: category for key, category in lines.items() if key not in back} if back else {}
+    left = {key: line for key, line in _lines(one).items() if key not in back} if back else {}
     if left:
         returns[order_id] = {**one, **_columns(left)}
     else:
@@ -99,11 +150,6 @@ def _closed(state: dict[str, Any], items: Any, event: Event) -> None:
 
 def _cancelled(state: dict[str, Any], items: Any, event: Event) -> None:
     state["open_returns"].pop(event.body.get("order_id") or "", None)
-
-
-def _columns(lines: dict[str, str]) -> dict[str, list[str]]:
-    """Two lists, a product and its category at the same place; an unknown category is empty."""
-    return {"products": sorted(lines), "categories": [lines[key] for key in sorted(lines)]}
 
 
 STEPS = {

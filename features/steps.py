@@ -104,7 +104,8 @@ def _order_refunded(state: State, items: Items, event: Event) -> None:
         quantity = line.get("quantity", 1)
         _add(state, "returned_units", float(quantity))
         _add(state, "returned_spend", line.get("price", 0.0) * quantity)
-        reason = line.get("reason") or event.body.get("reason") or ""
+        asked = returns.reason_of(state, event.body.get("order_id"), line["product_id"])
+        reason = line.get("reason") or event.body.get("reason") or asked
         returned(items, "p:" + line["product_id"], event, reason)
         if line.get("category"):
             returned(items, "c:" + line["category"], event, reason)

@@ -109,10 +109,6 @@ class Facts:
     def items(self) -> Mapping[str, list[Any]]:
         return self.profile.items if self.profile else {}
 
-    @property
-    def open_returns(self) -> Mapping[str, Any]:
-        return self.profile.state.get("open_returns", {}) if self.profile else {}
-
     def age_s(self, signal: str) -> float | None:
         last_at = self.feeds.get(signal)
         return None if last_at is None else max(0.0, self.now - last_at)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from features.partition import Graph, Partition
 from features.segment import hasher, parse
 from features.sentences import FileProblem
 from features.signals import Level
+from features.steps import STEPS
 from features.vocabulary import ONLINE, Event, EventProblem
 from serving.decide import Policy, answer, decide
 from serving.facts import Carried, Contact, Contacts, Dismissal, Facts, Promised, Shop
@@ -56,6 +58,8 @@ def run(folder: Path, catalog: Catalog, book: Rulebook) -> Iterator[Outcome]:
         for position, story in enumerate(document.check(Stories).stories):
             here = ("stories", position)
             try:
+                if not story.expect.model_fields_set:
+                    raise Untold(("expect",), "`expect` names nothing; expected something that must come out")
                 came = told(story, catalog, book)
             except Untold as wrong:
                 raise FileProblem([document.problem((*here, *wrong.where), str(wrong))]) from None
@@ -165,6 +169,9 @@ def _events(story: Story, now: float, catalog: Catalog) -> Iterator[Event]:
     """The history, after a visit of long ago: who has a story is known."""
     visited = Happened(event="Visited", at=min(LONG_AGO, story.now))
     for number, happened in enumerate((visited, *story.history)):
+        if number and happened.event not in STEPS and (meant := get_close_matches(happened.event, STEPS, 1, 0.8)):
+            wrong = f"`{happened.event}` changes nothing; did you mean `{meant[0]}`?"
+            raise Untold(("history", number - 1, "event"), wrong)
         try:
             yield _event(number, happened, now, catalog)
         except EventProblem as wrong:

@@ -61,6 +61,27 @@ class World:
     def refunds_with(self) -> dict[str, list[Event]]:
         return _holding(self.named("Order Refunded"))
 
+    @cached_property
+    def sent_back(self) -> tuple[dict[str, dict[str, tuple[str, Event]]], dict[tuple[str, str], str]]:
+        """By order what is on its way back, with its reason and the request; and why what was refunded came back."""
+        asked: dict[str, dict[str, tuple[str, Event]]] = {}
+        why: dict[tuple[str, str], str] = {}
+        for e in self.named("Return Requested", "Order Refunded"):
+            lines, reason = asked.setdefault(e.body["order_id"], {}), e.body.get("reason") or ""
+            listed = [line["product_id"] for line in e.body["products"]]
+            if e.name == "Order Refunded":
+                for each in listed:
+                    why[e.message_id, each] = reason or (lines[each][0] if each in lines else "")
+                for each in listed:
+                    lines.pop(each, None)
+                continue
+            for each, (before, first) in lines.items():
+                lines[each] = (before or reason, first)
+            for each in listed:
+                before, first = lines.get(each, ("", e))
+                lines[each] = (reason or before, first)
+        return asked, why
+
     def product(self, product_id: str) -> Product:
         return self.catalog.products.get(product_id) or Product(product_id, product_id)
 
@@ -486,8 +507,8 @@ def came_back(world: World, offer: Offer, product: Product) -> Iterator[Said]:
     """The last return of each product counts, with its own reason; and the last one of the category."""
     found: dict[str, list[tuple[float, str, str, str]]] = {}
 
-    def note(rule: str, e: Event) -> None:
-        scope = scope_of(world, e.body.get("reason", ""))
+    def note(rule: str, e: Event, product_id: str) -> None:
+        scope = scope_of(world, world.sent_back[1][e.message_id, product_id])
         window = getattr(world.book.recently_returned, rule)
         held = within(world, e.occurred_at, getattr(scope, rule) if scope else days_of(window, offer, product.category))
         if held:
@@ -498,44 +519,37 @@ def came_back(world: World, offer: Offer, product: Product) -> Iterator[Said]:
             continue
         other = world.product(product_id)
         if product_id == product.product_id:
-            note("same_product", events[-1])
+            note("same_product", events[-1], product_id)
         elif product.parent_id and other.parent_id == product.parent_id:
-            note("same_style", events[-1])
+            note("same_style", events[-1], product_id)
         if product.category and other.category == product.category:
-            note("same_category", events[-1])
+            note("same_category", events[-1], product_id)
     in_category = world.refunds_with.get(f"category:{product.category}") if product.category else None
     if in_category:
-        note("same_category", in_category[-1])
+        last = [line for line in in_category[-1].body["products"] if line.get("category") == product.category][-1]
+        note("same_category", in_category[-1], last["product_id"])
     for rule, ends in found.items():
         end, message_id, at, days = max(ends)
         yield said("recently_returned", rule, at, days, end, message_id)
 
 
 def coming_back(world: World, product: Product) -> Iterator[Said]:
-    asked: dict[str, tuple[Event, dict[str, None], str]] = {}
-    for e in world.named("Return Requested", "Order Refunded"):
-        order, listed = e.body["order_id"], dict.fromkeys(line["product_id"] for line in e.body["products"])
-        if e.name == "Return Requested":
-            first, before, reason = asked.get(order, (e, {}, ""))
-            asked[order] = (first, before | listed, e.body.get("reason") or reason)
-        elif order in asked:
-            first, before, reason = asked.pop(order)
-            left = {product_id: None for product_id in before if product_id not in listed}
-            if left:
-                asked[order] = (first, left, reason)
     rule = world.book.open_return
-    for order, (first, left, reason) in asked.items():
-        scope, others = scope_of(world, reason), [world.product(product_id) for product_id in left]
-        style = rule.same_style and (scope is None or scope.same_style > 0)
-        category = rule.same_category and (scope is None or scope.same_category > 0)
-        told = moment(first.occurred_at), f"return of order {order} closed", None, first.message_id
-        if product.product_id in left:
-            if rule.same_product:
-                yield said("open_return", "same_product", *told)
-        elif style and product.parent_id and any(each.parent_id == product.parent_id for each in others):
-            yield said("open_return", "same_style", *told)
-        elif category and product.category and any(each.category == product.category for each in others):
-            yield said("open_return", "same_category", *told)
+    for order, lines in world.sent_back[0].items():
+        for reason in sorted({why for why, _ in lines.values()}):
+            left = [product_id for product_id, (why, _) in lines.items() if why == reason]
+            first = min((e.occurred_at, e.message_id) for why, e in lines.values() if why == reason)
+            scope, others = scope_of(world, reason), [world.product(product_id) for product_id in left]
+            style = rule.same_style and (scope is None or scope.same_style > 0)
+            category = rule.same_category and (scope is None or scope.same_category > 0)
+            told = moment(first[0]), f"return of order {order} closed", None, first[1]
+            if product.product_id in left:
+                if rule.same_product:
+                    yield said("open_return", "same_product", *told)
+            elif style and product.parent_id and any(each.parent_id == product.parent_id for each in others):
+                yield said("open_return", "same_style", *told)
+            elif category and product.category and any(each.category == product.category for each in others):
+                yield said("open_return", "same_category", *told)
 
 
 def stock(world: World, product: Product) -> Iterator[Said]:

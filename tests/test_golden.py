@@ -89,6 +89,13 @@ def test_a_story_of_anything_else_is_refused_with_its_file_and_line_and_never_br
         (("carried", 0, "offer_id"), "nowhere", "`nowhere` is no offer; expected one of `offers.yaml` or of the story"),
         (("rulebook", "terms_conflict"), {"dys": 3}, "unknown field `dys`; did you mean `days`?"),
         (("history", 1, "order_id"), None, "`Order Completed` cannot be: properties.order_id"),
+        (
+            ("history", 1, "event"),
+            "Order Complete",
+            "`Order Complete` changes nothing; did you mean `Order Completed`?",
+        ),
+        (("expect",), {}, "`expect` names nothing; expected something that must come out"),
+        (("offers", 0, "lever"), True, "`lever` is `true`; expected a number"),
         (("ask", "channel"), "wbe", "unknown value `wbe` for `channel`; did you mean `web`?"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from histories import T0, event, lines
 
 from features import orders, returns
-from features.profiles import derive, fold_all
+from features.profiles import RETURN_REASON, derive, fold_all
 from features.vocabulary import Event
 
 
@@ -120,6 +120,23 @@ def test_a_second_request_for_an_order_adds_to_the_first() -> None:
     more = asked("b", message_id="m3", at=T0 + 120, reason="broken")
     (one,) = returns.under_way(fold_all([placed(), asked("a"), more]))
     assert (one.product_ids, one.reason, one.since, one.evidence) == (("a", "b"), "broken", T0 + 60, "m2")
+
+
+def test_each_product_goes_back_for_the_reason_it_came_with() -> None:
+    shoe = asked("b", message_id="m3", at=T0 + 120, reason="wrong size")
+    both = [placed(), asked("a", reason="quality"), shoe]
+    assert under_way(*both) == [("o", ("a",), "quality"), ("o", ("b",), "wrong size")]
+    assert [one.evidence for one in returns.under_way(fold_all(both))] == ["m2", "m3"]
+    corrected = asked("a", message_id="m4", at=T0 + 180, reason="was a gift")
+    assert under_way(*both, corrected) == [("o", ("a",), "was a gift"), ("o", ("b",), "wrong size")]
+
+
+def test_a_refund_without_a_reason_has_that_of_the_request_and_its_own_goes_first() -> None:
+    def why(reason: str | None) -> str:
+        refund = event("Order Refunded", "m3", T0 + 120, order_id="o", products=lines("a"), reason=reason)
+        return fold_all([placed(), asked("a", reason="wrong size"), refund]).items["p:a"][RETURN_REASON]
+
+    assert (why(None), why("quality")) == ("wrong size", "quality")
 
 
 def test_an_order_only_heard_of_is_not_the_last_one_unless_there_is_no_other() -> None:
