@@ -165,8 +165,9 @@ def _product(line: Body, at: str) -> None:
     for key in ("price", "discount"):
         if key in line:
             _money(line, key, at)
-    if "category" in line:
-        _text(line, "category", at)
+    for key, longest in (("category", LONGEST_ID), ("reason", 2_000)):
+        if key in line:
+            _text(line, key, at, longest=longest)
     if "coupon" in line:
         _coupon(line, at)
 

@@ -137,6 +137,9 @@ def test_a_refund_without_a_reason_has_that_of_the_request_and_its_own_goes_firs
         return fold_all([placed(), asked("a", reason="wrong size"), refund]).items["p:a"][RETURN_REASON]
 
     assert (why(None), why("quality")) == ("wrong size", "quality")
+    line = {"product_id": "a", "reason": "was a gift"}
+    own = event("Order Refunded", "m3", T0 + 120, order_id="o", products=[line], reason="quality")
+    assert fold_all([placed(), own]).items["p:a"][RETURN_REASON] == "was a gift"
 
 
 def test_an_order_only_heard_of_is_not_the_last_one_unless_there_is_no_other() -> None:
