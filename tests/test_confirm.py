@@ -11,9 +11,11 @@ from contacting import OFFERS, agree, ask
 
 from features import build
 from features.profiles import Profile
+from features.vocabulary import DAY_S
 from features.workspace import open_workspace
 from serving.engine import Engine
 from serving.facts import Facts, moment
+from serving.packing import pack_past
 from serving.rulebook import Rulebook
 from serving.rules.consent import denials
 
@@ -77,6 +79,17 @@ def test_what_was_decided_under_the_refusal_may_be_sent_and_what_is_refused_besi
     assert {each["rule"] for each in engine.confirm(mail["decision_id"], NOW + 40)["reasons"]} == {"personalisation"}
 
 
+def test_what_a_decision_saw_is_read_from_a_packed_day_too(engine, customer) -> None:
+    refuses(engine, customer, "profiling", NOW)
+    mail = engine.decision(ask(customer), NOW + 10)
+    seen = engine.log.profile_of(engine.log.find(mail["decision_id"]))
+    assert pack_past(engine.workspace.decisions, NOW + 3 * DAY_S)
+    assert engine.log.profile_of(engine.log.find(mail["decision_id"])) == seen
+    assert engine.confirm(mail["decision_id"], NOW + 20) == {"valid": True}
+    unseen = engine.decision(ask("nobody-we-know", "web"), NOW + DAY_S)
+    assert engine.log.profile_of(engine.log.find(unseen["decision_id"])) is None
+
+
 def test_a_refusal_taken_back_holds_nothing_back(engine, customer) -> None:
     mail = engine.decision(ask(customer), NOW)
     refuses(engine, customer, "profiling", NOW + 10)
@@ -91,7 +104,7 @@ def test_the_products_it_was_decided_with_are_asked_about_whoever_the_customer_i
     mail = engine.decision(ask(customer, limit=5), NOW + 10)
     assert {each["offer_id"]: each["product_id"] for each in mail["offers"]}["two"] == "p"
     bought = [{"product_id": "q", "quantity": 1}]  # so long ago that nothing holds it back, and now liked better
-    long_ago = NOW - 200 * 86_400
+    long_ago = NOW - 200 * DAY_S
     says(engine, "Order Completed", customer, NOW + 20, f"{customer}-o", long_ago, order_id=customer, products=bought)
     assert engine.confirm(mail["decision_id"], NOW + 30) == {"valid": True}
     bought = [{"product_id": "p", "quantity": 1}]
