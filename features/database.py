@@ -158,7 +158,7 @@ dismissals = sa.Table(
     "dismissals",
     metadata,
     sa.Column("message_id", sa.String, primary_key=True),
-    sa.Column("customer_id", sa.String, nullable=False, index=True, doc="as known at the decision"),
+    sa.Column("customer_id", sa.String, nullable=False, index=True, doc="as the message names them"),
     sa.Column("at", sa.Double, nullable=False),
 )
 

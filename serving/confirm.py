@@ -30,11 +30,12 @@ def confirmed(outbound: Outbound, log: DecisionLog, desk: Desk, decision_id: str
     if held is not None and held.until is None:
         return _against([_sent(held.at, decision_id, offer["offer_id"]) for offer in record["answer"]["offers"]])
     customer_id, ask = desk.resolver.customer(record["answer"]["customer_id"]), _question(record)
-    carried = carried_by(record, now)
+    again, chosen_with = carried_by(record, now), log.profile_of(record)
 
     def check(others: Contacts) -> list[dict[str, Any]]:
-        decision = desk.draft(ask, customer_id, now, others, carried).decision
-        denied = denials(decision.facts, decision.policy.book, since=record["facts"]["now"])
+        decision = desk.draft(ask, customer_id, now, others, again).decision
+        same_book = record["versions"]["rulebook"] == decision.policy.book.version
+        denied = denials(decision.facts, decision.policy.book, chosen_with, same_book)
         told = (_reasons(offer, decision, decision_id, denied) for offer in record["answer"]["offers"])
         return [reason for reasons in told for reason in reasons]
 

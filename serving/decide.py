@@ -70,12 +70,16 @@ class Decision:
     fallback: str | None
 
 
-def decide(facts: Facts, policy: Policy) -> Decision:
-    """Screen all candidates, score the open ones, rank them. Nothing to show is a decision too."""
+def decide(facts: Facts, policy: Policy, again: bool = False) -> Decision:
+    """Screen all candidates, score the open ones, rank them. Nothing to show is a decision too.
+
+    `again`: what is carried on is this very decision, looked at again (`confirm`): with the products that it was made
+    with, whoever the customer is.
+    """
     personal, profiled = allowed(facts, policy.book, "personalisation"), _profiled(facts, policy.book)
     affinity = Affinity(facts.profile if personal else None, index_of(policy.catalog), facts.now)
     features = derive(facts.profile, facts.now)
-    carried = facts.carried.offers if facts.carried and profiled else ()
+    carried = facts.carried.offers if facts.carried and (profiled or again) else ()
     case = Case(facts, policy.book, policy.catalog, affinity, features, personal, carried)
     screened = tuple(screen(case, policy.catalog.candidates(facts.channel, facts.placement)))
     open_ = [s for s in screened if not s.reasons]

@@ -16,13 +16,15 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from features import profiles
+from features.profile_value import Profile
 from features.vocabulary import DAY_S
 from serving import decision_index, packing
 from serving.door import Door
@@ -119,16 +121,29 @@ class DecisionLog:
         match = _ID.fullmatch(decision_id)
         if match is None:
             return None
-        year, month, day, worker, offset = match.groups()
         try:
-            path = self._folder / f"{year}-{month}-{day}" / f"{worker}.ndjson"
-            line = packing.line_at(path, int(offset, 16))
+            line = packing.line_at(self._file_of(match), int(match[5], 16))
             if line.startswith(ERASED):
                 return {"decision_id": decision_id, "erased": True} if decision_id.encode() in line[:80] else None
             record = orjson.loads(line)
         except (FileNotFoundError, orjson.JSONDecodeError):
             return None
         return record if isinstance(record, dict) and record.get("decision_id") == decision_id else None
+
+    def profile_of(self, record: Mapping[str, Any]) -> Profile | None:
+        """The profile that the decision of this record saw; None if it saw none, or that cannot be read any more."""
+        decided, at = _ID.fullmatch(record["decision_id"]), record["facts"]["profile_at"]
+        if decided is None or at is None:
+            return None
+        try:
+            content = orjson.loads(packing.line_at(self._file_of(decided), at))["profile"]
+        except (FileNotFoundError, orjson.JSONDecodeError, LookupError):
+            return None
+        return profiles.from_log(content)
+
+    def _file_of(self, decided: re.Match[str]) -> Path:
+        year, month, day, worker, _ = decided.groups()
+        return self._folder / f"{year}-{month}-{day}" / f"{worker}.ndjson"
 
     def close(self) -> None:
         with self._lock:

@@ -48,11 +48,14 @@ class Desk:
         self.log, self.last, self.policy = log, last, policy
 
     def draft(
-        self, ask: Ask, customer_id: str, now: float, contacts: Contacts = _NO_CONTACTS, carried: Carried | None = None
+        self, ask: Ask, customer_id: str, now: float, contacts: Contacts = _NO_CONTACTS, again: Carried | None = None
     ) -> Draft:
-        """Decide, over everything that is known now; nothing is logged, and nobody is told yet."""
+        """Decide, over everything that is known now; nothing is logged, and nobody is told yet.
+
+        `again`: a decision that is looked at again, with the products that it was made with.
+        """
         policy = self.policy
-        carried = carried or self._carried(ask, customer_id, now, policy.book.continuity.minutes * 60)
+        carried = again or self._carried(ask, customer_id, now, policy.book.continuity.minutes * 60)
         seen, missing = self._profile(customer_id)
         location_id = ask.location_id or (None if ask.channel == "store" else ONLINE)
         location = policy.catalog.locations.get(location_id or "")
@@ -80,7 +83,7 @@ class Desk:
             used={offer_id: self.signals.used(offer_id, now) for offer_id in policy.catalog.budgeted},
             seed=secrets.token_hex(8),
         )
-        return Draft(ask, decide(facts, policy), stock, shops, seen)
+        return Draft(ask, decide(facts, policy, again is not None), stock, shops, seen)
 
     def told(self, draft: Draft) -> Told:
         """The answer of a decision, which is logged by then."""

@@ -50,6 +50,7 @@ from serving.retention import prune_days, prune_rows
 from serving.schemas import DecideBatchRequest, Refused, RespondRequest
 from serving.scoring import counted
 from serving.swap import Swap, looks, open_policy
+from serving.tally import Tally
 from serving.versions import at_work, keep, note_at_work
 
 SAME_DECISION = 4
@@ -70,6 +71,7 @@ class Engine:
         self.intake = Intake(self.database, store, policy.catalog, self.last.joined)
         self.desk = Desk(self.resolver, store, self.signals, self.log, self.last, policy)
         self.outbound = Outbound(self.database, self.log, self.desk)
+        self.tally = Tally(self.database, self.log.door)
         self._caretaker: Caretaker | None = None
         self._looked = looks(workspace)
         self._hash = segment.hasher(workspace.secret())
@@ -218,15 +220,19 @@ class Engine:
         last = len(messages) - 1
         times = (received_at if m.get("timestamp") else received_at - (last - n) / 1e3 for n, m in enumerate(messages))
         # what says no time happened in the order of the batch: a millisecond apart, the last one now
-        known = Known(lru_cache(SAME_DECISION)(self.log.find), self.resolver.customer, self.policy.catalog)
+        known = self._known()
         parsed = [
             record if isinstance(record, EventProblem) else completed(record, known, received_at)
             for record in map(self._parsed, messages, times, repeat(sent_at))
         ]
         told = [record for record in parsed if not isinstance(record, EventProblem)]
         taken_up = [each for record in told for each in accepted_by(record, known, received_at)]
-        self.outbound.responded(told, received_at)
-        return self.intake.many([*parsed, *taken_up], received_at)[: len(parsed)]
+        receipts = self.intake.many([*parsed, *taken_up], received_at)[: len(parsed)]
+        self.tally.count(parsed, receipts, known)
+        return receipts
+
+    def _known(self) -> Known:
+        return Known(lru_cache(SAME_DECISION)(self.log.find), self.resolver.customer, self.policy.catalog)
 
     def ingest_at_once(
         self, messages: Sequence[Arrived], now: float
@@ -255,10 +261,10 @@ class Engine:
     def respond(self, request: RespondRequest, now: float) -> dict[str, bool]:
         """Take in what a customer did with an offer. Raises Problem where no such offer was made."""
         event = responded(request, self.log, now)
-        self.outbound.responded([event], now)
         receipt = self.intake.one(event, now)
         if receipt.problem is not None:
             raise bad_input(receipt.problem.field, receipt.problem.problem)
+        self.tally.count([event], [receipt], self._known())
         return {"recorded": True, "duplicate": receipt.duplicate}
 
 

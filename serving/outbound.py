@@ -19,12 +19,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from features import database
-from features.vocabulary import OUTBOUND
 from serving import repeats, reservations
 from serving.decision_log import DecisionLog
 from serving.desk import Desk
 from serving.draft import Draft
-from serving.facts import Contact, Contacts, Dismissal, later
+from serving.facts import Contact, Contacts, later
 from serving.problems import Problem
 from serving.question import Ask
 
@@ -145,38 +144,6 @@ class Outbound:
 
     def _contacts(self, connection: sa.Connection, customers: set[str], now: float) -> dict[str, Contacts]:
         return reservations.contacts_of(connection, customers, now, self._desk.policy.book.contact_policy.longest_days)
-
-    # ------------------------------------------------------------------------------------ responses
-
-    def responded(self, events: Sequence[Mapping[str, Any]], now: float) -> None:
-        """Keep what responses mean for contacts, before they are taken in as events: a repeat changes nothing."""
-        told = [event for event in events if _may_count(event)]
-        if not told:
-            return
-        with self._log.door.inside(), database.transaction(self._engine) as connection:
-            for event, record in filter(None, map(self._response, told)):
-                customer_id, at = record["answer"]["customer_id"], min(event["occurred_at"], now)
-                if event["body"]["response"] == "dismissed":
-                    reservations.dismissed(connection, customer_id, Dismissal(event["message_id"], at))
-                else:
-                    kinds = tuple(sorted({offer["kind"] for offer in record["answer"]["offers"]}))
-                    sent = Contact(record["decision_id"], record["answer"]["channel"], kinds, at)
-                    reservations.shown(connection, customer_id, sent)
-
-    def _response(self, event: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-        """A response that counts, with the record of its decision: outbound shown, or anything waved away."""
-        body = event["body"]
-        record = self._log.find(body["decision_id"])
-        if record is None or not record["answer"]["offers"]:
-            return None
-        counts = body["response"] == "dismissed" or record["answer"]["channel"] in OUTBOUND
-        return (event, record) if counts else None
-
-
-def _may_count(event: Mapping[str, Any]) -> bool:
-    body = event["body"]
-    named = event["name"] == "Offer Responded" and isinstance(body.get("decision_id"), str)
-    return named and body.get("response") in ("shown", "dismissed")
 
 
 def _takes(ask: Ask, draft: Draft | Problem) -> bool:

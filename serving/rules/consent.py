@@ -9,6 +9,7 @@ scores have chosen before is not sent any more (`confirm`).
 from __future__ import annotations
 
 from features import consent
+from features.profile_value import Profile
 from features.vocabulary import OUTBOUND, Offer
 from serving.facts import Facts, moment
 from serving.rulebook import Rulebook
@@ -43,14 +44,25 @@ def allowed(facts: Facts, book: Rulebook, purpose: str) -> bool:
     return bool(getattr(book.consent, purpose) == "until_refused") if granted is None else granted
 
 
-def denials(facts: Facts, book: Rulebook, since: float) -> Reasons:
-    """What the customer has refused since then that scores are made of: for what these have chosen before."""
-    words = {purpose: consent.of(facts.profile, purpose, facts.channel) for purpose in ("personalisation", "profiling")}
+def denials(facts: Facts, book: Rulebook, chosen_with: Profile | None, same_book: bool) -> Reasons:
+    """What the customer refuses now, of that by which offers were chosen before, over the profile `chosen_with`.
+
+    However a refusal is dated: one that came late was not heeded either. What was chosen under it already stays right.
+    `same_book`: by this rulebook, so that it says, too, what was allowed to whom had said nothing.
+    """
+    by_profile = _was_allowed(facts, book, "personalisation", chosen_with, same_book)
+    by_scores = by_profile and _was_allowed(facts, book, "profiling", chosen_with, same_book)
+    used = {"personalisation": by_profile, "profiling": by_scores}
     return tuple(
         _denial(facts, book, purpose)
-        for purpose, word in words.items()
-        if word is not None and not word.granted and word.since >= since
+        for purpose in used
+        if used[purpose] and consent.granted(facts.profile, purpose, facts.channel) is False
     )
+
+
+def _was_allowed(facts: Facts, book: Rulebook, purpose: str, chosen_with: Profile | None, same_book: bool) -> bool:
+    said = consent.granted(chosen_with, purpose, facts.channel)
+    return not same_book or bool(getattr(book.consent, purpose) == "until_refused") if said is None else said
 
 
 def _denial(facts: Facts, book: Rulebook, purpose: str) -> Reason:
