@@ -242,7 +242,10 @@ def disk(monkeypatch):
     return Disk(monkeypatch)
 
 
-def briefed(log, customer_id="u", profile=("7", 1, partial(dict, state={"seq": 1}))):
+SEEN = ("7", 1, partial(dict, state={"seq": 1}))
+
+
+def briefed(log, customer_id="u", profile=SEEN):
     with log.slot(NOW, profile) as slot:
         slot.write({"decision_id": slot.decision_id, "facts": {"now": NOW, "profile_at": slot.profile_at}})
         slot.note(customer_id, {"decision_id": slot.decision_id})
