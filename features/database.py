@@ -96,6 +96,15 @@ stock = sa.Table(
     sa.Column("seq", sa.BigInteger, nullable=False, index=True, doc="of the event that wrote it"),
     sa.Column("online_seq", sa.BigInteger, nullable=False, default=0),
 )
+stock_moves = sa.Table(
+    "stock_moves",
+    metadata,
+    sa.Column("product_id", sa.String, primary_key=True),
+    sa.Column("location_id", sa.String, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, doc="of the event; kept until a count as late is known"),
+    sa.Column("occurred_at", sa.Double, nullable=False),
+    sa.Column("amount", sa.Integer, nullable=False, doc="how many fewer can be sold since"),
+)
 feeds = sa.Table(
     "feeds",
     metadata,

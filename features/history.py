@@ -24,7 +24,8 @@ from features.links import USER, node_of, owned_by, whose
 from features.ownership import link_of, owners_of
 from features.partition import Graph, Partition, timeline
 from features.profiles import Profile
-from features.vocabulary import ANONYMOUS, ONLINE, Event
+from features.shelves import UPDATED, Shelf, amount_of, shelf_of
+from features.vocabulary import ANONYMOUS, Event
 
 _ALWAYS = (-(2**63), 0)
 
@@ -203,22 +204,24 @@ def outdated(connection: sa.Connection) -> list[str]:
 def shelf_changes(rows: Iterable[sa.Row[Any]]) -> Iterator[tuple[str, str, int, int]]:
     """`(product_id, location_id, moment, sellable)` for each change of stock, from its events in the order of knowing.
 
-    The same arithmetic as `signals.set_stock` and `reserve_stock`: a newer count starts the reservations anew.
+    The same arithmetic as in `shelves`: the latest count holds, and what was moved after it.
     """
-    counts: dict[tuple[str, str], tuple[tuple[float, str], int, int]] = {}
+    counts: dict[Shelf, tuple[tuple[float, str], int, int]] = {}
+    moves: dict[Shelf, list[tuple[float, int]]] = {}
     for moment, group in groupby(rows, key=lambda row: micros(row.known_at)):
         changed = set()
         for event in map(event_of, group):
-            shelf = event.body["product_id"], event.body.get("location_id") or event.location_id or ONLINE
-            key, quantity, reserved = counts.get(shelf, ((-math.inf, ""), 0, 0))
-            if event.name == "Stock Updated" and event.key > key:
-                counts[shelf] = (event.key, event.body["quantity"], 0)
-            elif event.name != "Stock Updated" and key[0] < event.occurred_at and shelf in counts:
-                amount = event.body["quantity"] if event.name == "Stock Reserved" else -event.body["quantity"]
-                counts[shelf] = (key, quantity, reserved + amount)
-            else:
-                continue
-            changed.add(shelf)
+            shelf = shelf_of(event)
+            key, quantity, moved = counts.get(shelf, ((-math.inf, ""), 0, 0))
+            if event.name == UPDATED and event.key > key:
+                moves[shelf] = [move for move in moves.get(shelf, []) if move[0] > event.occurred_at]
+                counts[shelf] = (event.key, event.body["quantity"], sum(amount for _, amount in moves[shelf]))
+                changed.add(shelf)
+            elif event.name != UPDATED and key[0] < event.occurred_at:
+                moves.setdefault(shelf, []).append((event.occurred_at, amount_of(event)))
+                if shelf in counts:
+                    counts[shelf] = (key, quantity, moved + amount_of(event))
+                    changed.add(shelf)
         for shelf in sorted(changed):
-            _, quantity, reserved = counts[shelf]
-            yield *shelf, moment, quantity - reserved
+            _, quantity, moved = counts[shelf]
+            yield *shelf, moment, quantity - moved

@@ -16,14 +16,14 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from features import budgets, commerce, database, driver, identity, profile_rows, profiles, signals, steps
+from features import budgets, commerce, database, driver, identity, profile_rows, profiles, shelves, signals, steps
 from features.events import EventLog, EventProblem, check
 from features.levelling import Levelling, OnlineStore
 from features.links import owned_by, whose
 from features.profiles import Profile
 from features.signals import ABOUT_STOCK, feeds_of
 from features.spared import Spared
-from features.vocabulary import ONLINE, Event, Offer, Product
+from features.vocabulary import Event, Offer, Product
 
 
 class Catalog(Protocol):
@@ -216,17 +216,11 @@ class Intake:
         """What a new event means for the shelves, the feeds and its customer."""
         for feed in feeds_of(event, customer_id):
             batch.heard[feed] = max(event.occurred_at, batch.heard.get(feed, event.occurred_at))
-        if event.name in ABOUT_STOCK:
-            self._stock(batch, event, seq)
+        if event.name in ABOUT_STOCK and shelves.take(batch.connection, event, seq):
+            batch.shelves.add(shelves.shelf_of(event))
         budgets.note(batch.connection, event, seq)
         if customer_id is not None:
             self._fold(batch, customer_id, event)
-
-    def _stock(self, batch: _Batch, event: Event, seq: int) -> None:
-        take = signals.set_stock if event.name == "Stock Updated" else signals.reserve_stock
-        location_id = event.body.get("location_id") or event.location_id or ONLINE
-        if take(batch.connection, event, seq):
-            batch.shelves.add((event.body["product_id"], location_id))
 
     def _fold(self, batch: _Batch, customer_id: str, event: Event) -> None:
         """Add one event to its customer's profile; what cannot simply be added is folded anew at the end."""

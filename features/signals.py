@@ -16,11 +16,11 @@ from functools import cache
 
 import sqlalchemy as sa
 
-from features import budgets, database, driver
+from features import budgets, database, driver, shelves
 from features.budgets import Used
 from features.vocabulary import ONLINE, Event
 
-ABOUT_STOCK = frozenset({"Stock Updated", "Stock Reserved", "Stock Released"})
+ABOUT_STOCK = frozenset({shelves.UPDATED, *shelves.MOVES})
 _ABOUT = {"Support Case Opened": "cases", "Support Case Resolved": "cases", "Consent Updated": "consent"}
 
 
@@ -137,62 +137,6 @@ def _hearing(dialect: str) -> sa.Insert:
     last_at = new.excluded.last_at
     newer = database.feeds.c.last_at < last_at
     return new.on_conflict_do_update(index_elements=["signal", "location_id"], set_={"last_at": last_at}, where=newer)
-
-
-def set_stock(connection: sa.Connection, event: Event, seq: int) -> bool:
-    """Take in a `Stock Updated`; False where a newer level of that product and location is already known."""
-    level = {
-        "product_id": event.body["product_id"],
-        "location_id": event.body.get("location_id") or event.location_id or ONLINE,
-        "quantity": event.body["quantity"],
-        "reserved": 0,
-        "occurred_at": event.occurred_at,
-        "message_id": event.message_id,
-        "seq": seq,
-        "online_seq": 0,
-    }
-    return bool(driver.each(connection, _levelling(connection.dialect.name), [level]))
-
-
-@cache
-def _levelling(dialect: str) -> sa.sql.dml.ReturningInsert[tuple[int]]:
-    table, level = database.stock, ("quantity", "reserved", "occurred_at", "message_id", "seq", "online_seq")
-    new = database.insert_of(dialect, table).values(database.by_name("product_id", "location_id", *level))
-    newer = sa.tuple_(table.c.occurred_at, table.c.message_id) < sa.tuple_(
-        new.excluded.occurred_at, new.excluded.message_id
-    )
-    changes = {name: new.excluded[name] for name in level}
-    return new.on_conflict_do_update(index_elements=["product_id", "location_id"], set_=changes, where=newer).returning(
-        table.c.seq
-    )
-
-
-def reserve_stock(connection: sa.Connection, event: Event, seq: int) -> bool:
-    """Take in a `Stock Reserved` or `Stock Released`; False where a later count already includes it, or there is none.
-
-    A `Stock Updated` counts what is sellable, so it starts the reservations anew.
-    """
-    body = event.body
-    values = {
-        "product": body["product_id"],
-        "location": body.get("location_id") or event.location_id or ONLINE,
-        "at": event.occurred_at,
-        "amount": body["quantity"] if event.name == "Stock Reserved" else -body["quantity"],
-        "now": seq,
-    }
-    return bool(driver.each(connection, _RESERVING, [values]))
-
-
-_RESERVING = (
-    sa.update(database.stock)
-    .where(
-        database.stock.c.product_id == sa.bindparam("product"),
-        database.stock.c.location_id == sa.bindparam("location"),
-        database.stock.c.occurred_at < sa.bindparam("at"),
-    )
-    .values(reserved=database.stock.c.reserved + sa.bindparam("amount"), seq=sa.bindparam("now"), online_seq=0)
-    .returning(database.stock.c.seq)
-)
 
 
 _table, _heard_of = database.stock, database.feeds

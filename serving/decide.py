@@ -28,7 +28,7 @@ from serving.screen import Screened, screen
 from serving.treatments import treatment_of
 from serving.worth import context_of, weighs_churn, worth_of
 
-ENGINE_VERSION = "6"
+ENGINE_VERSION = "7"
 """Rises when the same facts and policy may give another answer; replay compares bytes within one version."""
 
 MOST_TREATED = 16_384

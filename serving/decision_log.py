@@ -1,8 +1,9 @@
 """The decision log: append-only files, one a day and worker, always with the whole trace.
 
 A record is on its way to the disk before its answer leaves (`os.write`), so `kill -9` loses none;
-`fdatasync` follows in the background within 50 ms, which is what a power cut may cost. A decision's
-id says where its record lies (day, worker, offset), so it is found without an index.
+`fdatasync` follows in the background within 50 ms, which is what a power cut may cost. What a full disk
+takes only a part of is cut off again. A decision's id says where its record lies (day, worker, offset), so
+it is found without an index.
 
 Lines are JSON objects of three kinds: a profile that decisions saw (written once while it stays the
 same), a decision's record, which names the profile's line, and the same decision in brief. Of an
@@ -27,6 +28,7 @@ from features import profiles
 from features.profile_value import Profile
 from features.vocabulary import DAY_S
 from serving import decision_index, packing
+from serving.appending import Torn, append, cut_back, let_go
 from serving.door import Door
 
 SYNC_EVERY_S = 0.05
@@ -100,7 +102,7 @@ class DecisionLog:
         self._lock = threading.Lock()
         self._day, self._began = "", -1
         self._file = self._index = -1
-        self._size = 0
+        self._size = self._indexed = 0
         self._profiles: dict[tuple[str, int], int] = {}
         self._dirty = threading.Event()
         self._closed = False
@@ -150,9 +152,7 @@ class DecisionLog:
             self._closed = True
             if self._file >= 0:
                 os.fdatasync(self._file)
-                os.close(self._file)
-                os.close(self._index)
-                self._file = -1
+            self._leave()
         self._dirty.set()
         self._syncer.join()
         self.door.close()
@@ -160,30 +160,41 @@ class DecisionLog:
     def _open(self, now: float) -> str:
         """Have the files of that day open; the day as an id has it."""
         began = int(now // DAY_S)
-        if began == self._began and self._file >= 0:
+        if began == self._began and self._file >= 0 and self._index >= 0:
             return self._day
-        if self._file >= 0:
-            os.close(self._file)
-            os.close(self._index)
+        self._leave()
         day = datetime.fromtimestamp(now, UTC)
         path = self._folder / day.strftime("%Y-%m-%d") / f"{self._worker}.ndjson"
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._index = os.open(decision_index.index_of(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._size = os.fstat(self._file).st_size
+        self._size, self._indexed = os.fstat(self._file).st_size, os.fstat(self._index).st_size
         self._profiles.clear()
         self._day, self._began = day.strftime("%Y%m%d"), began
         return self._day
 
     def _append(self, lines: bytes, entry: bytes) -> None:
-        written = 0
-        while written < len(lines):
-            written += os.write(self._file, lines[written:] if written else lines)
-        self._size += written
-        if entry:
-            os.write(self._index, entry)
+        """Both or neither: what is not written whole leaves no trace, so that the next record is where its id says."""
+        try:
+            append(self._file, lines, self._size)
+            try:
+                append(self._index, entry, self._indexed)
+            except BaseException:
+                cut_back(self._file, self._size)
+                raise
+        except Torn:
+            self._leave()
+            self._worker = secrets.token_hex(4)  # to go on in files of another name
+            raise
+        self._size += len(lines)
+        self._indexed += len(entry)
         if not self._dirty.is_set():
             self._dirty.set()
+
+    def _leave(self) -> None:
+        """Have no files open: none is closed twice, whatever comes between, as a number may be another's by then."""
+        files, self._file, self._index = (self._file, self._index), -1, -1
+        let_go(*files)
 
     def _sync(self) -> None:
         while not self._closed:

@@ -21,6 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from serving.appending import Torn, append, let_go
+
 FULL_BYTES = 8 * 2**20
 BEGIN_BYTES = 4 * 2**20
 """How much of each file a starting worker reads, from its end: some tens of thousands of answers."""
@@ -73,7 +75,11 @@ class LastDecisions:
             self._put(name, last)
             if self._file < 0 or self._size > FULL_BYTES:
                 self._next_file()
-            os.write(self._file, line)
+            try:
+                append(self._file, line, self._size)
+            except Torn:
+                self._leave()
+                raise
             self._size += len(line)
 
     def joined(self, former: str, customer_id: str) -> None:
@@ -124,8 +130,7 @@ class LastDecisions:
 
     def _next_file(self) -> None:
         """Begin a file of our own; the one before stays to be read, the one before that goes, and what is old."""
-        if self._file >= 0:
-            os.close(self._file)
+        self._leave()
         with suppress(FileNotFoundError):
             (self._folder / f"{self._name}-{self._number - 1}").unlink()
         self._number += 1
@@ -139,6 +144,11 @@ class LastDecisions:
             with suppress(FileNotFoundError):
                 if written - other.stat().st_mtime > OLD_S:
                     other.unlink()
+
+    def _leave(self) -> None:
+        """Have no file of our own open: a new one is begun before anything is written."""
+        file, self._file = self._file, -1
+        let_go(file)
 
     def _read(self) -> None:
         """Take in what the other workers have appended."""

@@ -145,6 +145,12 @@ class QuietHours(checked_yaml.Checked):
     rest_days: tuple[Annotated[str, checked_yaml.OneOf(WEEKDAYS)], ...] = ()
 
 
+class InCart(checked_yaml.Checked):
+    """What may be offered of a product that is in the cart."""
+
+    lets_through: Kinds = ("cart_recovery",)
+
+
 class AlreadyRedeemed(checked_yaml.Checked):
     """Offers of these kinds are for once."""
 
@@ -250,6 +256,7 @@ class Rulebook(checked_yaml.Checked):
     recently_dismissed: Window = Window(days=30)
     already_redeemed: AlreadyRedeemed = AlreadyRedeemed()
     stock: Stock = Stock()
+    in_cart: InCart = InCart()
     reserve_in_store: ReserveInStore = ReserveInStore()
     terms_conflict: Window = Window(days=7)
     below_margin: BelowMargin = BelowMargin()

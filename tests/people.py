@@ -26,6 +26,7 @@ class Online:
 
     def __init__(self) -> None:
         self.rows: dict[str, bytes] = {}
+        self.stock: dict[tuple[str, str], int] = {}
 
     apart = False
 
@@ -35,7 +36,8 @@ class Online:
     def write_state(self, customer_id: str, seq: int, state: bytes, at_once: bool = False) -> bool:
         raise AssertionError("told that it cannot")
 
-    def write_stock(self, rows: Iterable[tuple[str, str, int, int]], at_once: bool = False) -> None: ...
+    def write_stock(self, rows: Iterable[tuple[str, str, int, int]], at_once: bool = False) -> None:
+        self.stock.update(((product_id, place), sellable) for product_id, place, sellable, _ in rows)
 
 
 class World:

@@ -441,7 +441,7 @@ def of_product(world: World, offer: Offer, product: Product) -> Iterator[Said]:
     yield from came_back(world, offer, product)
     yield from coming_back(world, product)
     yield from stock(world, product)
-    if product.product_id in world.carts:
+    if product.product_id in world.carts and offer.kind not in world.book.in_cart.lets_through:
         yield said("in_cart", "cart", product.product_id, "not in the cart")
     if not offer.value.margin:
         yield from margin(world, offer, product.margin or 0.0)

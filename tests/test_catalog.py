@@ -432,6 +432,8 @@ def test_the_shipped_example_fits_the_published_schema() -> None:
     for offer in document["offers"]:  # the base loader makes text of everything
         offer["value"] = {name: float(amount) for name, amount in offer.get("value", {}).items()}
         offer["lever"] = float(offer.get("lever", 1))
+        if "eligibility" in offer:
+            offer["eligibility"]["value"] = float(offer["eligibility"]["value"])
     jsonschema.validate(document, offers_schema())
 
 

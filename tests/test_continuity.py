@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,6 +241,27 @@ def test_every_worker_knows_at_once_what_another_has_shown(workers) -> None:
             assert other.elsewhere("c", "app", NOW + 3, 1800).decision_id == f"d{number}"
             assert other.elsewhere("c", "web", NOW + 3, 1800) is None
             assert other.elsewhere("nobody", "app", NOW + 3, 1800) is None
+
+
+@pytest.mark.parametrize("cut_back", [True, False])
+def test_what_is_noted_after_a_disk_was_full_every_worker_knows(workers, monkeypatch, cut_back: bool) -> None:
+    wrote, cut = os.write, os.ftruncate
+
+    def full(file: int, data: bytes) -> int:
+        monkeypatch.setattr("serving.appending.os.write", lambda *_: wrote(-1, b""))
+        return wrote(file, data[:30])
+
+    workers[0].note("c", last("before"))
+    monkeypatch.setattr("serving.appending.os.write", full)
+    if not cut_back:
+        monkeypatch.setattr("serving.appending.os.ftruncate", lambda file, size: cut(-1, size))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        workers[0].note("d", last("torn"))
+    monkeypatch.undo()
+    workers[0].note("e", last("after"))
+    workers[0].note("f", last("later"))
+    known = [workers[1].elsewhere(name, "app", NOW + 1, 1800) for name in "cdef"]
+    assert known == [last("before"), None, last("after"), last("later")]
 
 
 def test_every_worker_knows_whose_an_id_has_become(workers) -> None:

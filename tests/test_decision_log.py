@@ -1,5 +1,6 @@
 """What was decided is found again, whoever wrote it, and however the writer ended."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from serving import packing
+from serving import decision_index, packing
 from serving.decision_log import DecisionLog
 from serving.log_lines import records
 
@@ -163,3 +164,130 @@ def test_what_was_written_survives_kill_9(tmp_path):
     assert done.returncode == -9
     assert len(acknowledged) == 50
     assert [record["decision_id"] for record in records(tmp_path)] == acknowledged
+
+
+ON_A_SMALL_DISK = """
+import resource, signal, sys
+from contextlib import suppress
+from pathlib import Path
+from serving.decision_log import DecisionLog
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+log = DecisionLog(Path(sys.argv[1]))
+
+def write():
+    with log.slot(1_790_000_000.0, None) as slot:
+        facts = {"now": 1_790_000_000.0, "profile_at": None}
+        slot.write({"decision_id": slot.decision_id, "facts": facts, "text": "x" * 200})
+        slot.note("u", {"decision_id": slot.decision_id})
+    print(slot.decision_id, flush=True)
+
+def room(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+write()
+for part in (100, 1, 300):
+    room(log._size + part)
+    try:
+        write()
+    except OSError as error:
+        print(error.errno, file=sys.stderr)
+    else:
+        print("acknowledged", file=sys.stderr)
+    room(resource.RLIM_INFINITY)
+    write()
+log.close()
+"""
+
+
+def test_what_comes_after_a_disk_was_full_is_found(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+        check=False,
+    )
+    acknowledged = done.stdout.split()
+    assert (len(acknowledged), done.stderr.split()) == (4, [str(errno.EFBIG)] * 3)
+    assert [record["decision_id"] for record in records(tmp_path)] == acknowledged
+    reader = DecisionLog(tmp_path)
+    assert all(reader.find(decision_id) for decision_id in acknowledged)
+    reader.close()
+
+
+class Disk:
+    """Stands in for the system's `write` and `ftruncate`: takes so many bytes yet, then is full, or fails at all."""
+
+    def __init__(self, monkeypatch):
+        self._write, self._truncate = os.write, os.ftruncate
+        self.room, self.truncates = sys.maxsize, True
+        monkeypatch.setattr("serving.appending.os.write", self.write)
+        monkeypatch.setattr("serving.appending.os.ftruncate", self.truncate)
+
+    def write(self, file, data):
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self._write(file, data[: self.room])
+        self.room -= written
+        return written
+
+    def truncate(self, file, size):
+        if not self.truncates:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._truncate(file, size)
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    return Disk(monkeypatch)
+
+
+SEEN = ("7", 1, partial(dict, state={"seq": 1}))
+
+
+def briefed(log, customer_id="u", profile=SEEN):
+    with log.slot(NOW, profile) as slot:
+        slot.write({"decision_id": slot.decision_id, "facts": {"now": NOW, "profile_at": slot.profile_at}})
+        slot.note(customer_id, {"decision_id": slot.decision_id})
+    return slot.decision_id
+
+
+@pytest.mark.parametrize("truncates", [True, False])
+def test_wherever_a_disk_gets_full_the_decision_fails_and_no_other(tmp_path, disk, truncates):
+    first = DecisionLog(tmp_path / "0")
+    briefed(first)
+    whole = sum(path.stat().st_size for path in (tmp_path / "0").glob("*/*"))
+    first.close()
+    for room in range(0, whole, 7):
+        folder = tmp_path / f"at-{room}"
+        log = DecisionLog(folder)
+        kept = [briefed(log, "v", None)]
+        disk.room, disk.truncates = room, truncates
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC if truncates else errno.EIO)):
+            briefed(log)
+        disk.room, disk.truncates = sys.maxsize, True
+        kept += [briefed(log) for _ in range(3)]
+        assert [log.find(decision_id)["decision_id"] for decision_id in kept] == kept
+        read = [record["decision_id"] for record in records(folder)]
+        assert set(kept) <= set(read)
+        assert truncates is False or read == kept
+        found = [each["decision_id"] for each in decision_index.latest(folder, ["u"], 9)]
+        assert sorted(found) == sorted(kept[1:])
+        log.close()
+
+
+def test_a_day_that_cannot_begin_is_begun_with_the_next_decision(log, tmp_path, monkeypatch):
+    kept, opened = [write(log)], os.open
+
+    def full(path, *more):
+        if str(path).endswith(".index"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(path, *more)
+
+    monkeypatch.setattr("serving.decision_log.os.open", full)
+    for _ in range(3):
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            write(log, NOW + 86_400)
+    monkeypatch.undo()
+    kept += [write(log, NOW + 86_400) for _ in range(2)]
+    assert [record["decision_id"] for record in records(tmp_path)] == kept

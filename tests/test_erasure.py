@@ -208,7 +208,7 @@ def test_the_rest_is_as_if_the_messages_had_never_come(engine: Engine) -> None:
     after = held_apart_from_marks(engine)
     (reserved,) = set(after.pop("events")) - set(before.pop("events"))
     assert shelf[0]["messageId"] in reserved
-    assert {name for name in after if after[name] != before[name]} == {"stock"}
+    assert {name for name in after if after[name] != before[name]} == {"stock", "stock_moves"}
 
 
 def test_a_second_call_says_so_and_nobody_is_a_404(engine: Engine) -> None:

@@ -89,6 +89,7 @@ SECTIONS: dict[str, Callable[[st.DrawFn], Any]] = {
     "recently_dismissed": window,
     "already_redeemed": lambda draw: {"kinds": draw(kinds)},
     "stock": lambda draw: {"minimum": draw(st.integers(1, 2))},
+    "in_cart": lambda draw: {"lets_through": draw(kinds)},
     "reserve_in_store": lambda draw: {
         "max_km": draw(st.sampled_from([0, 10, 100])),
         "minimum": draw(st.integers(1, 2)),

@@ -7,16 +7,16 @@ Appending the same history again stores nothing. The events come checked, in any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import sqlalchemy as sa
 
-from features import arrears, budgets, database, erased, identity, signals
+from features import arrears, budgets, database, erased, identity, shelves, signals
 from features.events import EventLog
 from features.links import links_of, whose
-from features.vocabulary import ONLINE, Event
+from features.vocabulary import Event
 
 AT_ONCE = 5_000
 """Events a transaction: large enough for speed, small enough to hold in memory and to let others write between."""
@@ -64,10 +64,11 @@ def _append(connection: sa.Connection, batch: Sequence[Event]) -> int:
                     if event.name == "Offer Responded":
                         budgets.note(connection, event, seq)
                     else:
-                        signals.reserve_stock(connection, event, seq)
+                        shelves.take(connection, event, seq)
         else:
-            stored.update(log.append_many(connection, run))
-            _stock(connection, [event for event, _ in run if event.name == "Stock Updated"])
+            new = log.append_many(connection, run)
+            stored.update(new)
+            _counted(connection, [event for event, _ in run if event.name == shelves.UPDATED], new)
     _feeds(connection, rows)
     learnt = identity.learn(connection, list(_linking(connection, batch, newest)))
     theirs = {customer_id for event, customer_id in rows if customer_id and event.message_id in stored}
@@ -117,7 +118,7 @@ def _runs(rows: Sequence[tuple[Event, str | None]]) -> Iterator[tuple[bool, list
     run: list[tuple[Event, str | None]] = []
     counted = False
     for row in rows:
-        this = row[0].name in ("Stock Reserved", "Stock Released") or budgets.counts(row[0])
+        this = row[0].name in shelves.MOVES or budgets.counts(row[0])
         if run and this != counted:
             yield counted, run
             run = []
@@ -127,36 +128,18 @@ def _runs(rows: Sequence[tuple[Event, str | None]]) -> Iterator[tuple[bool, list
         yield counted, run
 
 
-def _stock(connection: sa.Connection, levels: Sequence[Event]) -> None:
-    """Take in many `Stock Updated` at once; a newer level that is already known stays."""
-    if not levels:
-        return
-    table = database.stock
-    seqs = _seqs(connection, [event.message_id for event in levels])
-    statement = database.insert(connection, table)
-    new = statement.excluded
-    newer = sa.tuple_(table.c.occurred_at, table.c.message_id) < sa.tuple_(new.occurred_at, new.message_id)
-    changes = {name: new[name] for name in ("quantity", "reserved", "occurred_at", "message_id", "seq", "online_seq")}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["product_id", "location_id"], set_=changes, where=newer),
-        [
-            {
-                "product_id": event.body["product_id"],
-                "location_id": _place(event),
-                "quantity": event.body["quantity"],
-                "reserved": 0,
-                "occurred_at": event.occurred_at,
-                "message_id": event.message_id,
-                "seq": seqs[event.message_id],
-                "online_seq": 0,
-            }
-            for event in levels
-        ],
-    )
-
-
-def _place(event: Event) -> str:
-    return event.body.get("location_id") or event.location_id or ONLINE
+def _counted(connection: sa.Connection, counts: Sequence[Event], seqs: Mapping[str, int]) -> None:
+    """Take in those counts of stock that are new, of each product and location the latest: it holds the others."""
+    first: dict[str, Event] = {}
+    for event in counts:
+        if event.message_id in seqs:
+            first.setdefault(event.message_id, event)
+    latest: dict[shelves.Shelf, Event] = {}
+    for event in first.values():
+        shelf = shelves.shelf_of(event)
+        latest[shelf] = max(event, latest.get(shelf, event), key=lambda one: one.key)
+    for event in latest.values():
+        shelves.take(connection, event, seqs[event.message_id])
 
 
 def _feeds(connection: sa.Connection, rows: Sequence[tuple[Event, str | None]]) -> None:
