@@ -24,7 +24,7 @@ from features.links import USER, node_of, owned_by, whose
 from features.ownership import link_of, owners_of
 from features.partition import Graph, Partition, timeline
 from features.profiles import Profile
-from features.shelves import UPDATED, Shelf, amount_of, shelf_of
+from features.stock import UPDATED, Shelf, amount_of, shelf_of
 from features.vocabulary import ANONYMOUS, Event
 
 _ALWAYS = (-(2**63), 0)
@@ -204,7 +204,7 @@ def outdated(connection: sa.Connection) -> list[str]:
 def shelf_changes(rows: Iterable[sa.Row[Any]]) -> Iterator[tuple[str, str, int, int]]:
     """`(product_id, location_id, moment, sellable)` for each change of stock, from its events in the order of knowing.
 
-    The same arithmetic as in `shelves`: the latest count holds, and what was moved after it.
+    The same arithmetic as in `stock`: the latest count holds, and what was moved after it.
     """
     counts: dict[Shelf, tuple[tuple[float, str], int, int]] = {}
     moves: dict[Shelf, list[tuple[float, int]]] = {}

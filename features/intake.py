@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from features import budgets, commerce, database, driver, identity, profile_rows, profiles, shelves, signals, steps
+from features import budgets, commerce, database, driver, identity, profile_rows, profiles, signals, steps, stock
 from features.events import EventLog, EventProblem, check
 from features.levelling import Levelling, OnlineStore
 from features.links import owned_by, whose
@@ -216,8 +216,8 @@ class Intake:
         """What a new event means for the shelves, the feeds and its customer."""
         for feed in feeds_of(event, customer_id):
             batch.heard[feed] = max(event.occurred_at, batch.heard.get(feed, event.occurred_at))
-        if event.name in ABOUT_STOCK and shelves.take(batch.connection, event, seq):
-            batch.shelves.add(shelves.shelf_of(event))
+        if event.name in ABOUT_STOCK and stock.take(batch.connection, event, seq):
+            batch.shelves.add(stock.shelf_of(event))
         budgets.note(batch.connection, event, seq)
         if customer_id is not None:
             self._fold(batch, customer_id, event)

@@ -16,11 +16,11 @@ from functools import cache
 
 import sqlalchemy as sa
 
-from features import budgets, database, driver, shelves
+from features import budgets, database, driver, stock
 from features.budgets import Used
 from features.vocabulary import ONLINE, Event
 
-ABOUT_STOCK = frozenset({shelves.UPDATED, *shelves.MOVES})
+ABOUT_STOCK = frozenset({stock.UPDATED, *stock.MOVES})
 _ABOUT = {"Support Case Opened": "cases", "Support Case Resolved": "cases", "Consent Updated": "consent"}
 
 

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from features import budgets, database, driver, events, intake, profile_rows, shelves, signals
+from features import budgets, database, driver, events, intake, profile_rows, signals, stock
 from features.driver import Writer
 from features.workspace import Workspace
 from tests.people import NOTHING_SOLD, NOW, Online
@@ -191,7 +191,7 @@ def test_events_leave_the_same_behind_by_sqlalchemy_alone(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "statement",
     [
-        *(events._new, profile_rows.keeping, signals._hearing, shelves._counting),
+        *(events._new, profile_rows.keeping, signals._hearing, stock._counting),
         *(budgets._counting, budgets._marking),
     ],
 )

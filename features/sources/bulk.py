@@ -13,7 +13,7 @@ from itertools import islice
 
 import sqlalchemy as sa
 
-from features import arrears, budgets, database, erased, identity, shelves, signals
+from features import arrears, budgets, database, erased, identity, signals, stock
 from features.events import EventLog
 from features.links import links_of, whose
 from features.vocabulary import Event
@@ -64,11 +64,11 @@ def _append(connection: sa.Connection, batch: Sequence[Event]) -> int:
                     if event.name == "Offer Responded":
                         budgets.note(connection, event, seq)
                     else:
-                        shelves.take(connection, event, seq)
+                        stock.take(connection, event, seq)
         else:
             new = log.append_many(connection, run)
             stored.update(new)
-            _counted(connection, [event for event, _ in run if event.name == shelves.UPDATED], new)
+            _counted(connection, [event for event, _ in run if event.name == stock.UPDATED], new)
     _feeds(connection, rows)
     learnt = identity.learn(connection, list(_linking(connection, batch, newest)))
     theirs = {customer_id for event, customer_id in rows if customer_id and event.message_id in stored}
@@ -118,7 +118,7 @@ def _runs(rows: Sequence[tuple[Event, str | None]]) -> Iterator[tuple[bool, list
     run: list[tuple[Event, str | None]] = []
     counted = False
     for row in rows:
-        this = row[0].name in shelves.MOVES or budgets.counts(row[0])
+        this = row[0].name in stock.MOVES or budgets.counts(row[0])
         if run and this != counted:
             yield counted, run
             run = []
@@ -134,12 +134,12 @@ def _counted(connection: sa.Connection, counts: Sequence[Event], seqs: Mapping[s
     for event in counts:
         if event.message_id in seqs:
             first.setdefault(event.message_id, event)
-    latest: dict[shelves.Shelf, Event] = {}
+    latest: dict[stock.Shelf, Event] = {}
     for event in first.values():
-        shelf = shelves.shelf_of(event)
+        shelf = stock.shelf_of(event)
         latest[shelf] = max(event, latest.get(shelf, event), key=lambda one: one.key)
     for event in latest.values():
-        shelves.take(connection, event, seqs[event.message_id])
+        stock.take(connection, event, seqs[event.message_id])
 
 
 def _feeds(connection: sa.Connection, rows: Sequence[tuple[Event, str | None]]) -> None:
