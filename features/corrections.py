@@ -43,6 +43,11 @@ def _unbuys(event: Event) -> bool:
     return event.name == "Order Refunded" and event.body.get("reason") == CORRECTION
 
 
+def unbuys(event: Event) -> bool:
+    """Whether it takes an order back, or lines of it."""
+    return event.name == "Order Cancelled" or _unbuys(event)
+
+
 def settled(events: list[Event]) -> Iterable[Event]:
     """The history with corrections applied: what was cancelled is gone, with all that came of it; whole refunds have
     their order's products, and of each line comes back what has not come back before.
@@ -73,6 +78,21 @@ def settled(events: list[Event]) -> Iterable[Event]:
         yield event
 
 
+def void_since(events: Iterable[Event]) -> dict[str, float]:
+    """By order: since when we knew that nothing is left of it, by cancellation or correction."""
+    of_order: dict[str, list[Event]] = {}
+    for event in sorted(events, key=lambda event: event.known_at):
+        if event.body.get("order_id"):
+            of_order.setdefault(event.body["order_id"], []).append(event)
+    found = {}
+    for order_id, theirs in of_order.items():
+        for known in range(1, len(theirs) + 1) if any(map(unbuys, theirs)) else ():
+            if order_id in _orders(sorted(theirs[:known], key=lambda event: event.key))[2]:
+                found[order_id] = theirs[known - 1].known_at
+                break
+    return found
+
+
 def _orders(events: list[Event]) -> tuple[dict[str, Lines], set[str], set[str]]:
     """The lines of each order as they stand; which orders have lost lines; and of which nothing is left."""
     orders: dict[str, Lines] = {}
@@ -86,9 +106,9 @@ def _orders(events: list[Event]) -> tuple[dict[str, Lines], set[str], set[str]]:
             cancelled.add(order_id)
         elif order_id and _unbuys(event):
             unbought.setdefault(order_id, []).extend(event.body["products"])
-    corrected = unbought.keys() & orders.keys()
-    orders.update((order_id, _less(orders[order_id], unbought[order_id])) for order_id in corrected)
-    return orders, corrected, cancelled | {order_id for order_id in corrected if not orders[order_id]}
+    fewer = unbought.keys() & orders.keys()
+    orders.update((order_id, _less(orders[order_id], unbought[order_id])) for order_id in fewer)
+    return orders, fewer, cancelled | {order_id for order_id in fewer if not orders[order_id]}
 
 
 def _accepts(event: Event) -> bool:
@@ -102,7 +122,7 @@ def _order_of(event: Event) -> str:
 
 
 def _acceptance(event: Event) -> str:
-    """Which acceptance a message tells of: all that name one offer of one decision tell of one, any other of its own."""
+    """Which acceptance it tells of: all that name one offer of one decision tell of one, any other of its own."""
     decision_id = event.body.get("decision_id")
     return f"{decision_id}\0{event.body.get('offer_id')}" if decision_id is not None else f"\0{event.message_id}"
 
