@@ -73,9 +73,8 @@ def churn_labels(orders: pd.DataFrame, cuts: Iterable[float], as_of: float) -> p
         # who ordered by then but whose order was heard of later was not known at the cut
         standing = (here["known_at"] <= cut) & (here["void_at"] > cut)
         population = np.sort(here.loc[standing, "customer_id"].unique())
-        after = known[
-            (known["void_at"] > as_of) & (known["at"] > cut) & (known["at"] <= cut + CHURN_HORIZON_DAYS * DAY_S)
-        ]
+        after = known[(known["at"] > cut) & (known["at"] <= cut + CHURN_HORIZON_DAYS * DAY_S)]
+        after = after[after["void_at"] > as_of]
         stayed = np.isin(population, after["customer_id"].unique())
         found.append(pd.DataFrame({"customer_id": population, "as_of": cut, "label": np.where(stayed, 0.0, 1.0)}))
     if not found:
