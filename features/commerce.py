@@ -275,7 +275,7 @@ _CHECKS: Mapping[str, tuple[Check, ...]] = {
         _texts("offer_id", required=True),
         _listed("response", RESPONSES, required=True),
         _listed("offer_kind", OFFER_KINDS),
-        _texts("product_id"),
+        _texts("product_id", "order_id"),
         _discount,
         _DECISION,
     ),

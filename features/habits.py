@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from features.corrections import VOID
+from features.corrections import NOT_TAKEN, UNASKED, VOID
 from features.decay import AT, count, keep_latest, worth
 from features.profile_value import Profile
 from features.vocabulary import DAY_S, ONLINE, Event
@@ -28,7 +28,7 @@ ACTS = (
     *("Checkout Step Completed", "Payment Info Entered", "Checkout Failed", "Order Completed", VOID),
     *("Coupon Entered", "Coupon Applied", "Coupon Removed", "Product Added to Wishlist", "Product Shared"),
     *("Product Removed from Wishlist", "Wishlist Product Added to Cart", "Cart Shared", "Product Reviewed"),
-    *("Return Requested", "Support Case Opened", "$page", "$screen"),
+    *("Return Requested", UNASKED, "Support Case Opened", "$page", "$screen"),
 )
 RESPONDING = frozenset({"clicked", "accepted", "dismissed"})
 """The responses that are an act of the customer; `shown` is ours."""
@@ -145,6 +145,6 @@ def _identified(state: dict[str, Any], items: Any, event: Event) -> None:
 STEPS = {
     **dict.fromkeys(ACTS, (_acted,)),
     "Order Completed": (_acted, _ordered),
-    "Offer Responded": (_responded,),
+    **dict.fromkeys(("Offer Responded", NOT_TAKEN), (_responded,)),
     "$identify": (_identified,),
 }

@@ -3,9 +3,10 @@
 These two are the only definition of every customer feature: the batch build, the live intake,
 training, serving and replay all call them. Both are pure: no clock, no store, time is an argument.
 
-A profile has two parts. `state` is of bounded size: decayed sums, last-seen times, and what stands open or was
-seen lately, in rooms of their own (`cart`, `browsing`, `orders`, `returns`, `care`, `consent`, `habits`,
-`reactions`), each with the functions to read it. `items` holds one entry for every product and category that the
+A profile has two parts. `state` is small: decayed sums, last-seen times, and what stands open or was seen lately, in
+rooms of their own (`cart`, `browsing`, `orders`, `returns`, `care`, `consent`, `habits`, `reactions`), each with the
+functions to read it. Only `corrected` in it grows as long as there are corrections: the order of a refund or
+cancellation may still come, however late. `items` holds one entry for every product and category that the
 customer bought or returned in the last 730 days. Customer × offer features are made from the items in `affinity`.
 
 Decayed sums: a sum with half-life h counts an event that is t old with weight 2^(−t/h), so it is exact
@@ -26,7 +27,7 @@ from typing import Any
 import orjson
 
 from features import browsing, care, cart, columns, habits, orders, steps
-from features.corrections import corrects, settled
+from features.corrections import corrected, corrects, settled
 from features.decay import half as _half
 from features.entries import (
     DECAYED_SPEND,
@@ -88,9 +89,8 @@ def must_refold(profile: Profile, event: Event) -> bool:
     """
     if event.key <= profile.key or outdated(profile):
         return True
-    if event.name == "Order Completed" and profile.state:
-        return str(event.body.get("order_id") or "") in profile.state["corrected"]
-    return corrects(event)
+    corrections = profile.state["corrected"] if profile.state else None
+    return corrects(event) or bool(corrections and corrected(event, corrections))
 
 
 def outdated(profile: Profile) -> bool:

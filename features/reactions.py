@@ -17,7 +17,7 @@ KEEP_S = KEEP_DAYS * DAY_S
 DISMISSED, ACCEPTED, TERMS = "dismissed", "accepted", "terms"
 AT, ID, DISCOUNT, CHANNEL, OFFER = range(5)
 DECISION = 2
-"""Of an offer taken up: the decision that it was of, where that was said."""
+"""Of an offer taken up: the decisions that it was of, where that was said, with when it was said last."""
 _NONE: Mapping[str, Any] = {}
 
 
@@ -56,11 +56,12 @@ def _of(profile: Profile | None, part: str) -> Mapping[str, Any]:
 
 
 def says_again(state: Mapping[str, Any], event: Event) -> bool:
-    """Whether it says that an offer was taken up which the last such message of it said of the same decision: a coupon
-    and its order are one acceptance."""
+    """Whether it says that an offer was taken up which another message said of the same decision: a coupon and its
+    order are one acceptance."""
     body = event.body
     known = state["reactions"][ACCEPTED].get(body.get("offer_id")) if body.get("response") == "accepted" else None
-    return known is not None and body.get("decision_id") is not None and known[DECISION] == body["decision_id"]
+    decision_id = body.get("decision_id")
+    return known is not None and isinstance(decision_id, str) and decision_id in known[DECISION]
 
 
 def fresh() -> dict[str, dict[str, Any]]:
@@ -79,8 +80,11 @@ def _responded(state: dict[str, Any], items: Any, event: Event) -> None:
         _note(mine[DISMISSED], offer_id, [now, event.message_id])
     elif response == "accepted":
         mine[DISMISSED].pop(offer_id, None)
-        before = mine[ACCEPTED].get(offer_id, ["", "", ""])[DECISION]
-        _note(mine[ACCEPTED], offer_id, [now, event.message_id, body.get("decision_id") or before])
+        before = mine[ACCEPTED].get(offer_id, ("", "", {}))[DECISION]
+        decisions = {each: at for each, at in before.items() if now - at <= KEEP_S}
+        if isinstance(body.get("decision_id"), str):
+            decisions[body["decision_id"]] = now
+        _note(mine[ACCEPTED], offer_id, [now, event.message_id, decisions])
         for product_id in [key for key, entry in mine[TERMS].items() if entry[OFFER] == offer_id]:
             del mine[TERMS][product_id]
     elif body.get("product_id") and _money(body.get("discount")):

@@ -3,7 +3,7 @@
 What came back of which product is in `steps`.
 
 A refund closes the return of the products that it names, product by product; the return is over when none is
-left. A correction (the goods never went out) and the order's cancellation close it too. Nothing is left
+left. A correction (the goods never went out) closes it too; of a cancelled order none begins. Nothing is left
 out: a return is forgotten only after 730 days, when the next one begins. Each product comes back for the reason
 that was given with it, and a refund that gives none is for the reason of the request.
 """
@@ -72,11 +72,9 @@ def _bought(state: dict[str, Any], items: Any, event: Event) -> None:
 
 
 def _came_back(state: dict[str, Any], items: Any, event: Event) -> None:
-    """Of an order that is known no more than it held, and nothing of a cancelled one. Before `orders` counts it."""
+    """Of an order that is known no more than it held. Before `orders` counts it."""
     units, order = _units(event), state["latest_orders"].get(event.body.get("order_id"))
-    if order is not None and order[orders.STATUS] == orders.CANCELLED:
-        units = 0
-    elif order is not None and order[orders.UNITS]:
+    if order is not None and order[orders.UNITS]:
         units = min(units, max(0, order[orders.UNITS] - order[orders.REFUNDED]))
     state["units"][BACK] += units
     _closed(state, items, event)
@@ -148,14 +146,9 @@ def _closed(state: dict[str, Any], items: Any, event: Event) -> None:
         del returns[order_id]
 
 
-def _cancelled(state: dict[str, Any], items: Any, event: Event) -> None:
-    state["open_returns"].pop(event.body.get("order_id") or "", None)
-
-
 STEPS = {
     "Return Requested": _requested,
     "Order Completed": _bought,
     "Order Refunded": _came_back,
     CORRECTED: _closed,
-    "Order Cancelled": _cancelled,
 }

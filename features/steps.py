@@ -18,7 +18,7 @@ from features.vocabulary import DAY_S, OFFER_KINDS, Event
 State = dict[str, Any]
 Step = Callable[[State, Items, Event], None]
 
-VERSION = 7
+VERSION = 8
 """Of the state: raise it when a step writes other values. Another version is folded anew, never read (`profiles`)."""
 YEAR_DAYS = 365
 HALF_LIVES_DAYS = (7, 30, 90, 365)
@@ -54,10 +54,10 @@ def fresh_state() -> State:
 
 
 def note_correction(state: State, event: Event) -> None:
-    """Remember which orders an event has corrected: such an order, if it comes later, is not simply added."""
-    order_id = event.body.get("corrects")
-    if isinstance(order_id, str):
-        state["corrected"][order_id] = event.occurred_at
+    """Remember what an event has corrected: of such an order nothing that comes later is simply added."""
+    what = event.body.get("corrects")
+    if isinstance(what, str):
+        state["corrected"][what] = event.occurred_at
 
 
 def _order_completed(state: State, items: Items, event: Event) -> None:
@@ -102,6 +102,8 @@ def _order_refunded(state: State, items: Items, event: Event) -> None:
     _decay(state, now)
     for line in event.body.get("products") or []:
         quantity = line.get("quantity", 1)
+        if not quantity:  # it had come back before
+            continue
         _add(state, "returned_units", float(quantity))
         _add(state, "returned_spend", line.get("price", 0.0) * quantity)
         asked = returns.reason_of(state, event.body.get("order_id"), line["product_id"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from features.catalog import Catalog
@@ -113,7 +114,8 @@ def accepted_by(message: Record, known: Known, now: float) -> Iterator[dict[str,
             of = "" if decision_id == event.body.get("decision_id") else f"{decision_id}:"
             message_id = f"{event.message_id}:accepted:{of}{offer['rank']}"
             bought = {**offer, "product_id": product_id}
-            yield _event(message_id, record, bought, "accepted", event.occurred_at)
+            by = {"order_id": event.body["order_id"]}
+            yield _event(message_id, record, bought, "accepted", event.occurred_at, by)
 
 
 def _checked(message: Record, now: float) -> Event | None:
@@ -141,7 +143,9 @@ def each_once(events: Iterable[Event]) -> Iterator[Event]:
         yield event
 
 
-def _event(message_id: str, record: Record, offer: Record, response: str, at: float) -> dict[str, Any]:
+def _event(
+    message_id: str, record: Record, offer: Record, response: str, at: float, more: Record = MappingProxyType({})
+) -> dict[str, Any]:
     customer_id = record["answer"]["customer_id"]
     anonymous = customer_id.startswith(ANONYMOUS)
     return {
@@ -156,6 +160,7 @@ def _event(message_id: str, record: Record, offer: Record, response: str, at: fl
             "offer_id": offer["offer_id"],
             **_said_of(offer),
             "response": response,
+            **more,
         },
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from features.commerce import ORDER_STATUSES, PURPOSES, checked_body
-from features.corrections import CORRECTED, LEFT_CART, VOID
+from features.corrections import CORRECTED, LEFT_CART, NOT_TAKEN, UNASKED, VOID
 from features.habits import ACTS
 from features.steps import STEPS
 from features.vocabulary import DAY_S, Event
@@ -18,8 +18,10 @@ HOUR_S = 3600.0
 PRODUCTS = ("a", "b", "c")
 ORDERS = ("o1", "o2", "o3")
 NAMES = sorted(
-    {*STEPS, "Order Cancelled", "$alias", "Product Shared", "Nobody Knows This"} - {VOID, CORRECTED, LEFT_CART}
+    {*STEPS, "Order Cancelled", "$alias", "Product Shared", "Nobody Knows This"}
+    - {VOID, CORRECTED, LEFT_CART, UNASKED, NOT_TAKEN}
 )
+OF_ORDERS = ["Order Completed", "Order Cancelled", "Order Refunded", "Return Requested", "Offer Responded"]
 
 
 def event(
@@ -71,10 +73,10 @@ def _bodies(name: str) -> st.SearchStrategy[dict[str, Any]]:
         each = {"purpose": st.sampled_from(PURPOSES[:2]), "granted": st.booleans()}
         return st.fixed_dictionaries(each, optional={"channel": st.sampled_from(["email", "sms"])})
     if name == "Offer Responded":
-        response = st.sampled_from(["shown", "clicked", "accepted"])
+        response = st.sampled_from(["shown", "dismissed", "accepted", "accepted"])
         return st.fixed_dictionaries(
             {"offer_id": st.just("x"), "offer_kind": st.just("promotion"), "response": response},
-            optional={"decision_id": st.sampled_from(["d1", "d2"])},
+            optional={"decision_id": st.sampled_from(["d1", "d2"]), **_ORDERED},
         )
     if name == "$identify":
         tier = st.sampled_from(["gold", "7", "odd", None])
@@ -89,23 +91,26 @@ def _bodies(name: str) -> st.SearchStrategy[dict[str, Any]]:
 
 _DAYS = st.integers(0, 900).map(lambda day: day * DAY_S)
 _HOURS = st.integers(0, 3).map(lambda hour: hour * HOUR_S)
-_EVENT = st.sampled_from(NAMES).flatmap(
-    lambda name: st.tuples(
-        st.just(name),
-        st.one_of(_HOURS, _DAYS),
-        st.sampled_from([0.0, 5 * DAY_S]),
-        st.sampled_from([None, "phone", "laptop"]),
-        st.sampled_from([None, "web", "store", "email"]),
-        st.sampled_from([None, "online", "berlin"]),
-        _BODIES[name],
-    )
-)
 _BODIES = {name: _bodies(name) for name in NAMES}
 
 
-def histories(most: int = 12) -> st.SearchStrategy[list[Event]]:
+def _event(names: list[str]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.sampled_from(names).flatmap(
+        lambda name: st.tuples(
+            st.just(name),
+            st.one_of(_HOURS, _DAYS),
+            st.sampled_from([0.0, 5 * DAY_S]),
+            st.sampled_from([None, "phone", "laptop"]),
+            st.sampled_from([None, "web", "store", "email"]),
+            st.sampled_from([None, "online", "berlin"]),
+            _BODIES[name],
+        )
+    )
+
+
+def histories(most: int = 12, names: list[str] = NAMES) -> st.SearchStrategy[list[Event]]:
     """Few products, orders, cases, devices: so that events meet; many at one instant, some known late."""
-    return st.lists(_EVENT, max_size=most).map(
+    return st.lists(_event(names), max_size=most).map(
         lambda drawn: [
             Event(f"m{number}", name, T0 + at, T0 + at + late, "1", device, *where, checked_body(name, body))
             for number, (name, at, late, device, *where, body) in enumerate(drawn)
@@ -113,4 +118,4 @@ def histories(most: int = 12) -> st.SearchStrategy[list[Event]]:
     )
 
 
-assert set(ACTS) <= set(NAMES) | {VOID}
+assert set(ACTS) <= set(NAMES) | {VOID, UNASKED}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import market
 import numpy as np
@@ -85,6 +86,30 @@ def test_what_comes_later_moves_no_cut_and_silence_ends_with_the_last_event(work
     heard("later", T + 6 * DAY_S)
     assert [datasets.last_heard(workspace, at) for at in asked] == before
     assert datasets.last_heard(workspace) == T + 6 * DAY_S
+
+
+def test_an_order_is_told_with_when_we_heard_that_nothing_is_left_of_it(workspace: Workspace) -> None:
+    lines = [{"product_id": "p", "quantity": 2}, {"product_id": "q", "quantity": 1}]
+    part = {"products": lines[:1], "reason": "correction"}
+    told: list[tuple[str, str, dict[str, Any], float]] = [
+        *(("Order Completed", order_id, {"products": lines}, 0.0) for order_id in ("a", "b", "c", "d", "e")),
+        ("Order Cancelled", "a", {}, 2.0),
+        ("Order Refunded", "b", {}, 2.0),  # came back: it was bought
+        ("Order Refunded", "c", part, 3.0),
+        ("Order Refunded", "c", {**part, "products": lines[1:]}, 4.0),
+        ("Order Refunded", "d", part, 3.0),
+        ("Order Cancelled", "e", {}, 9.0),
+    ]
+    with database.transaction(database.connect(workspace)) as connection:
+        for number, (name, order_id, more, days) in enumerate(told):
+            at = T + days * DAY_S
+            event = Event(f"m{number}", name, at, at, "c", body={"order_id": order_id, **more})
+            EventLog().append(connection, event, "c")
+        cancelled_for_another = Event("other", "Order Cancelled", T, T, "x", body={"order_id": "b"})
+        EventLog().append(connection, cancelled_for_another, "x")
+    void = [(at - T) / DAY_S for at in datasets.orders(workspace, T + 5 * DAY_S)["void_at"]]
+    assert void == [2.0, np.inf, 4.0, np.inf, np.inf]
+    assert np.isinf(datasets.orders(workspace, T + DAY_S)["void_at"]).all()
 
 
 def test_two_customers_who_turn_out_to_be_one_later_are_still_two_at_that_moment(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -92,7 +93,7 @@ def test_nobody_exposed_gives_no_rows() -> None:
 
 
 def orders(*rows: tuple[str, float]) -> pd.DataFrame:
-    return frame("customer_id at known_at", *((c, at, at) for c, at in rows))
+    return frame("customer_id at known_at", *((c, at, at) for c, at in rows)).assign(void_at=math.inf)
 
 
 def churned(found: pd.DataFrame) -> dict[str, float]:
@@ -103,6 +104,13 @@ def test_who_orders_nothing_in_the_ninety_days_after_the_cut_has_churned() -> No
     cut = T - CHURN_HORIZON_DAYS * DAY_S
     known = orders(("stays", cut), ("stays", cut + 1), ("goes", cut), ("late", cut), ("late", T + 1))
     assert churned(churn_labels(known, [cut], T)) == {"stays": 0.0, "goes": 1.0, "late": 1.0}
+
+
+def test_a_cancelled_order_is_no_sign_of_staying_and_asks_about_nobody_once_that_is_known() -> None:
+    cut = T - CHURN_HORIZON_DAYS * DAY_S
+    known = orders(*((who, at) for who in ("goes", "stays", "unknown") for at in (cut, cut + 1)), ("gone", cut - 1))
+    known["void_at"] = [math.inf, T, math.inf, T + 1, cut + 1, math.inf, cut]
+    assert churned(churn_labels(known, [cut], T)) == {"goes": 1.0, "stays": 0.0, "unknown": 0.0}
 
 
 def test_only_who_ordered_in_the_180_days_before_the_cut_is_asked_about() -> None:

@@ -1,13 +1,15 @@
 """The laws of the fold and what single events do to a profile."""
 
 import math
+from dataclasses import replace
+from itertools import permutations
 
 import pytest
-from histories import histories
+from histories import OF_ORDERS, histories
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import browsing, care, cart, consent, habits, orders, profiles, returns
+from features import browsing, care, cart, consent, habits, orders, profiles, reactions, returns
 from features.corrections import VOID
 from features.events import check
 from features.history import Span, micros, replay
@@ -26,16 +28,71 @@ def event(name, message_id="m1", at=T0, known_at=None, **body):
     return Event(message_id, name, at, known_at or at, user_id="1", channel="web", body=body)
 
 
-@given(histories(), st.randoms())
-def test_same_events_in_any_order_of_arrival_give_the_same_bytes(history, random):
-    expected = pack(fold_all(history))
-    random.shuffle(history)
+def live(history):
+    """The profile of events that come in so, one by one."""
     profile, seen = profiles.empty(), []
     for arrived in history:
         seen.append(arrived)
         profile = fold_all(seen) if must_refold(profile, arrived) else fold(profile, arrived)
         profile = unpack(*pack(profile))  # as if every event met another worker
-    assert pack(profile) == expected
+    return pack(profile)
+
+
+@given(st.one_of(histories(), histories(names=OF_ORDERS)), st.randoms())
+def test_same_events_in_any_order_of_arrival_give_the_same_bytes(history, random):
+    expected = pack(fold_all(history))
+    random.shuffle(history)
+    assert live(history) == expected
+
+
+def told_of_an_order(*, named):
+    """A cancelled order with everything that may be told of one, and an offer that it took up; in the order of time."""
+    line = [{"product_id": "table", "category": "tables", "quantity": 1, "price": 10.0}]
+    said = {"offer_id": "x", "offer_kind": "promotion", "response": "accepted", "decision_id": "d"}
+    lines = {"products": line} if named else {}
+    return [
+        order("m1"),
+        event("Order Cancelled", "m2", T0 + 60, order_id="o-m1"),
+        event("Order Refunded", "m3", T0 + 120, order_id="o-m1", **lines),
+        event("Return Requested", "m4", T0 + 180, order_id="o-m1", **lines),
+        event("Offer Responded", "m5", T0 + 240, **said, order_id="o-m1"),
+        event("Offer Responded", "m6", T0 + 300, **said),
+    ]
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("another", [False, True])
+def test_what_is_told_of_a_cancelled_order_means_the_same_in_any_order_of_time_and_arrival(named, another):
+    story = told_of_an_order(named=named)
+    if another:  # an order that stands takes the same offer of the same decision up
+        story[2] = replace(story[4], message_id="m3", occurred_at=T0 + 360, body={**story[4].body, "order_id": "o-2"})
+    for arrived in permutations(story):
+        profile = fold_all(arrived)
+        assert set(reactions.accepted(profile)) == ({"x"} if another else set())
+        assert not returns.under_way(profile) and not profile.items
+        assert live(arrived) == pack(profile)
+    for number, turned in enumerate(permutations(story)):  # and whatever was the first to happen
+        happened = [replace(each, occurred_at=T0 + 60 * place) for place, each in enumerate(turned)]
+        profile = fold_all(happened)
+        values = derive(profile, T0 + 900)
+        assert (values["orders"], values["returned_units_365d"], values["open_returns"]) == (0.0, 0.0, 0.0)
+        assert values["promotion_accepted"] == pytest.approx(float(another), rel=1e-3)
+        if number % 7 == 0:
+            assert live(happened) == pack(profile)
+
+
+def test_refunds_of_one_order_mean_the_same_in_any_order_of_arrival():
+    line = {"product_id": "table", "category": "tables", "quantity": 1, "price": 10.0}
+    story = [
+        order("m1", quantity=3),
+        event("Order Refunded", "m2", T0 + 60, order_id="o-m1", products=[line]),
+        event("Order Refunded", "m3", T0 + 120, order_id="o-m1", products=[{**line, "quantity": 2}]),
+        event("Order Refunded", "m4", T0 + 180, order_id="o-m1", products=[line]),
+        event("Order Refunded", "m5", T0 + 240, order_id="o-m1"),
+    ]
+    for arrived in permutations(story):
+        assert live(arrived) == pack(fold_all(story))
+    assert fold_all(story).items["p:table"][RETURNED] == T0 + 120
 
 
 def test_an_unknown_customer_has_every_feature_unknown():
@@ -100,6 +157,85 @@ def test_a_cancelled_order_was_never_bought():
     assert derive(profile, T0 + 60)["orders"] == 0.0
 
 
+@given(histories(names=OF_ORDERS))
+def test_a_cancelled_order_counts_as_if_it_had_never_been(history):
+    """Nothing that is told of it counts: refunds, returns, and the offers that nothing but it took up."""
+    history = [each for each in history if each.body.get("reason") != "correction"]
+    gone = {each.body["order_id"] for each in history if each.name == "Order Cancelled"}
+
+    def one(each):
+        return each.body.get("decision_id") or each.message_id
+
+    def counts(each):
+        if each.name != "Offer Responded":
+            return each.body["order_id"] not in gone
+        said = [other for other in history if each.body["response"] == "accepted" == other.body.get("response")]
+        by = {other.body.get("order_id") for other in said if one(other) == one(each)} - {None}
+        return not by or bool(by - gone)
+
+    profile, other = fold_all(history), fold_all(each for each in history if counts(each))
+    at = T0 + 1_000 * DAY_S
+    values, others = derive(profile, at), derive(other, at)
+    if other.state:
+        del values["days_since_seen"], others["days_since_seen"]  # what a customer did was done
+        assert values == pytest.approx(others, nan_ok=True)
+    assert profile.items == other.items
+    for read in (reactions.accepted, reactions.dismissed, reactions.terms, returns.under_way, returns.share):
+        assert read(profile) == read(other)
+
+
+def test_money_back_for_a_cancelled_order_is_no_return_and_none_is_open():
+    cancelled = event("Order Cancelled", "m2", T0 + 60, order_id="o-m1")
+    line = [{"product_id": "table", "category": "tables", "quantity": 1, "price": 10.0}]
+    for at in (T0 + 30, T0 + 90):
+        for said in ({}, {"products": line}):
+            back = event("Order Refunded", "m3", at, order_id="o-m1", **said)
+            asked = event("Return Requested", "m4", at + 1, order_id="o-m1", **said)
+            profile = fold_all([order("m1"), cancelled, back, asked])
+            values = derive(profile, T0 + 100)
+            assert (values["returned_units_365d"], values["open_returns"], profile.items) == (0.0, 0.0, {})
+
+
+def test_an_offer_that_a_cancelled_order_took_up_may_be_taken_up_again():
+    said = {"offer_id": "x", "offer_kind": "promotion", "response": "accepted", "decision_id": "d"}
+    coupon, bought = (
+        event("Offer Responded", "m2", T0, **said),
+        event("Offer Responded", "m3", T0 + 1, **said, order_id="o-m1"),
+    )
+    story = [order("m1"), coupon, bought]
+    assert set(reactions.accepted(fold_all(story))) == {"x"}
+    story.append(event("Order Cancelled", "m4", T0 + 60, order_id="o-m1"))
+    assert not reactions.accepted(fold_all(story))
+    assert derive(fold_all(story), T0 + 60)["promotion_accepted"] == 0.0
+    again = event("Offer Responded", "m5", T0 + 90, **said, order_id="o-2")
+    assert set(reactions.accepted(fold_all([*story, again]))) == {"x"}
+
+
+def test_no_more_of_a_line_comes_back_than_it_held_and_what_came_back_first_keeps_its_date():
+    lines = [{"product_id": each, "category": "x", "price": 10.0, "quantity": 2} for each in ("a", "b")]
+    bought = event("Order Completed", "m1", T0, order_id="o", products=lines)
+    part = event("Order Refunded", "m2", T0 + DAY_S, order_id="o", products=lines[:1])
+    whole = event("Order Refunded", "m3", T0 + 60 * DAY_S, order_id="o")
+    profile = fold_all([bought, part, whole])
+    assert [profile.items[key][RETURNED] - T0 for key in ("p:a", "p:b")] == [DAY_S, 60 * DAY_S]
+    weights = 2 * 2 ** (-59 / 365) + 2
+    assert derive(profile, whole.occurred_at)["returned_units_365d"] == pytest.approx(weights)
+    assert derive(profile, whole.occurred_at)["returned_spend_365d"] == pytest.approx(10.0 * weights)
+    many = event("Order Refunded", "m2", T0, order_id="o", products=[{**lines[0], "quantity": 9}])
+    assert derive(fold_all([bought, many]), T0)["returned_units_365d"] == 2.0
+
+
+def test_a_whole_refund_after_one_in_part_closes_all_of_the_return():
+    lines = [{"product_id": each, "quantity": 1, "price": 10.0} for each in ("a", "b")]
+    story = [
+        event("Order Completed", "m1", T0, order_id="o", products=lines),
+        event("Order Refunded", "m2", T0 + 60, order_id="o", products=lines[:1]),
+        event("Return Requested", "m3", T0 + 120, order_id="o"),
+        event("Order Refunded", "m4", T0 + 180, order_id="o"),
+    ]
+    assert returns.under_way(fold_all(story[:3])) and not returns.under_way(fold_all(story))
+
+
 def test_a_correction_un_buys_and_returns_nothing():
     fewer = [{"product_id": "table", "quantity": 2, "price": 10.0}]
     corrected = event("Order Refunded", "m2", T0 + 60, order_id="o-m1", products=fewer, reason="correction")
@@ -153,10 +289,9 @@ def test_responses_are_counted_by_kind_of_offer():
 
 @pytest.mark.parametrize(
     ("decisions", "times"),
-    [(["d1"] * 3, 1), (["d1", "d2"], 2), (["d1", None, "d1"], 2), (["d1", "d2", "d1"], 3), ([None, None], 2)],
+    [(["d1"] * 3, 1), (["d1", "d2"], 2), (["d1", None, "d1"], 2), (["d1", "d2", "d1"], 2), ([None, None], 2)],
 )
 def test_an_offer_of_one_decision_is_accepted_once_however_many_messages_say_so(decisions, times):
-    """Remembered is the last decision of which the offer was taken up; another one in between parts two of one."""
     said = {"offer_id": "x", "offer_kind": "promotion", "response": "accepted"}
     of = [{"decision_id": each} if each else {} for each in decisions]
     story = [event("Offer Responded", f"m{number}", **said, **each) for number, each in enumerate(of)]

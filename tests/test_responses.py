@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from features import reactions
 from features.budgets import Used
 from features.driver import NotAtOnce
 from features.vocabulary import DAY_S
@@ -170,6 +171,25 @@ def test_coupon_order_and_respond_of_one_decision_are_one_use_in_whatever_order(
     export = orjson.loads(b"".join(engine.customers.export(customer, NOW) or ()))
     assert [each["response"] for each in export["responses"]] == ["accepted"]
     assert len([each for each in export["events"] if each["name"] == "Offer Responded"]) == 3
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_what_an_order_took_up_may_be_taken_up_again_once_the_order_is_cancelled(
+    engine: Engine, customer: str, order: tuple[int, ...]
+) -> None:
+    """Whatever arrives first of coupon, `/respond`, order and cancellation; the use of the budget stays counted."""
+    answer, before = decide(engine, customer), used(engine, "endless").total
+    cancelled = {"order_id": f"o-{customer}", "message_id": f"cancelled-{customer}"}
+    steps = [
+        *taken_up(engine, customer, answer, "endless", "chair"),
+        lambda: say(engine, "Order Cancelled", customer, NOW + 180, **cancelled),
+    ]
+    for turn in order:
+        steps[turn]()
+    seen = engine.store.read(customer)
+    assert seen is not None
+    assert not reactions.accepted(seen.profile)
+    assert used(engine, "endless").total == before + 1
 
 
 def test_a_budget_of_two_is_spent_by_two_customers_and_by_the_second_time_of_one(engine: Engine, customer: str) -> None:

@@ -19,12 +19,14 @@ import sqlalchemy as sa
 from features import database, profiles
 from features.affinity import Affinity, index_of
 from features.catalog import Catalog
+from features.corrections import unbuys, void_since
+from features.events import event_of
 from features.history import whose_at
 from features.offer_index import Floats
 from features.offline import part_of
 from features.pairs import PAIR_COLUMNS, pair_rows
 from features.store import ProfileStore
-from features.vocabulary import DAY_S
+from features.vocabulary import DAY_S, Event
 from features.workspace import Workspace
 from training.labels import churn_cuts, churn_labels, propensity_labels
 
@@ -65,14 +67,28 @@ class Dataset:
 
 
 def orders(workspace: Workspace, as_of: float) -> pd.DataFrame:
-    """Every order known by `as_of`: customer_id, at, known_at."""
+    """Every order known by `as_of`: customer_id, at, known_at; void_at is when we heard that nothing is left of it, by
+    cancellation or correction, infinite for one that stands at `as_of`.
+    """
     columns = database.events.c
-    chosen = (columns.name == "Order Completed") & columns.customer_id.is_not(None) & (columns.known_at <= as_of)
-    query = sa.select(*_IDS, columns.occurred_at, columns.known_at).where(chosen)
+    known = columns.customer_id.is_not(None) & (columns.known_at <= as_of)
+    query = sa.select(database.events).where(known).order_by(columns.seq).execution_options(yield_per=5_000)
     with database.reading(database.connect(workspace)) as connection:
         then = whose_at(connection, as_of)
-        rows = [(then(row), row.occurred_at, row.known_at) for row in connection.execute(query)]
-    return _frame(rows, ("customer_id", "at", "known_at"))
+        told: dict[str, list[Event]] = {}
+        for row in connection.execute(query.where(columns.name.in_(("Order Cancelled", "Order Refunded")))):
+            if unbuys(event := event_of(row)):
+                told.setdefault(then(row), []).append(event)
+        found: list[tuple[str, float, float, str]] = []
+        for row in connection.execute(query.where(columns.name == "Order Completed")):
+            customer_id, order_id = then(row), ""
+            if customer_id in told:
+                told[customer_id].append(event := event_of(row))
+                order_id = event.body.get("order_id") or ""
+            found.append((customer_id, row.occurred_at, row.known_at, order_id))
+    void = {customer_id: void_since(theirs) for customer_id, theirs in told.items()}
+    rows = [(*row[:3], void.get(row[0], {}).get(row[3], np.inf)) for row in found]
+    return _frame(rows, ("customer_id", "at", "known_at", "void_at")).astype({"void_at": "float64"})
 
 
 def responses(workspace: Workspace, as_of: float) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

@@ -60,7 +60,9 @@ def propensity_labels(
 def churn_labels(orders: pd.DataFrame, cuts: Iterable[float], as_of: float) -> pd.DataFrame:
     """One row per cut and customer who ordered in the 180 days before it: label 1.0 if no order in the 90 after.
 
-    `orders` (customer_id, at, known_at). Cuts whose 90 days have not passed by `as_of` give no rows.
+    `orders` (customer_id, at, known_at, void_at: when we heard that it was cancelled, else infinite). Cuts whose 90
+    days have not passed by `as_of` give no rows. Who is asked about is as known at the cut, cancelled later or not;
+    who stayed is as known at `as_of`, like what came back in `return_labels`.
     """
     known = orders[orders["known_at"] <= as_of]
     found = []
@@ -69,8 +71,10 @@ def churn_labels(orders: pd.DataFrame, cuts: Iterable[float], as_of: float) -> p
             continue
         here = known[(known["at"] > cut - CHURN_POPULATION_DAYS * DAY_S) & (known["at"] <= cut)]
         # who ordered by then but whose order was heard of later was not known at the cut
-        population = np.sort(here.loc[here["known_at"] <= cut, "customer_id"].unique())
+        standing = (here["known_at"] <= cut) & (here["void_at"] > cut)
+        population = np.sort(here.loc[standing, "customer_id"].unique())
         after = known[(known["at"] > cut) & (known["at"] <= cut + CHURN_HORIZON_DAYS * DAY_S)]
+        after = after[after["void_at"] > as_of]
         stayed = np.isin(population, after["customer_id"].unique())
         found.append(pd.DataFrame({"customer_id": population, "as_of": cut, "label": np.where(stayed, 0.0, 1.0)}))
     if not found:
