@@ -71,7 +71,8 @@ def settled(events: list[Event]) -> Iterable[Event]:
             if event.name == "Order Refunded" and order_id in void:
                 lines = []
             elif event.name == "Order Refunded" and order_id in orders:
-                lines = _coming_back(lines, orders[order_id], came_back.setdefault(order_id, {}))
+                before, gone = came_back.setdefault(order_id, {}), unbought.get(order_id, [])
+                lines = _coming_back(lines, orders[order_id], gone, before)
             event = replace(event, body={**event.body, "products": lines, "corrects": order_id})
         elif not_taken and _accepts(event) and _acceptance(event) in not_taken:
             event = replace(event, name=NOT_TAKEN, body={**event.body, "corrects": _acceptance(event)})
@@ -93,8 +94,8 @@ def void_since(events: Iterable[Event]) -> dict[str, float]:
     return found
 
 
-def _orders(events: list[Event]) -> tuple[dict[str, Lines], set[str], set[str]]:
-    """The lines of each order as they stand; which orders have lost lines; and of which nothing is left."""
+def _orders(events: list[Event]) -> tuple[dict[str, Lines], dict[str, Lines], set[str]]:
+    """The lines of each order as they stand; what orders have lost; and of which nothing is left."""
     orders: dict[str, Lines] = {}
     cancelled: set[str] = set()
     unbought: dict[str, Lines] = {}
@@ -106,8 +107,8 @@ def _orders(events: list[Event]) -> tuple[dict[str, Lines], set[str], set[str]]:
             cancelled.add(order_id)
         elif order_id and _unbuys(event):
             unbought.setdefault(order_id, []).extend(event.body["products"])
-    fewer = unbought.keys() & orders.keys()
-    orders.update((order_id, _less(orders[order_id], unbought[order_id])) for order_id in fewer)
+    fewer = {order_id: gone for order_id, gone in unbought.items() if order_id in orders}
+    orders.update((order_id, _less(orders[order_id], gone)) for order_id, gone in fewer.items())
     return orders, fewer, cancelled | {order_id for order_id in fewer if not orders[order_id]}
 
 
@@ -136,13 +137,13 @@ def _not_taken(events: list[Event], void: set[str]) -> set[str]:
     return {acceptance for acceptance, order_ids in by.items() if order_ids <= void}
 
 
-def _coming_back(lines: Lines, held: Lines, before: dict[str, int]) -> Lines:
+def _coming_back(lines: Lines, held: Lines, gone: Lines, before: dict[str, int]) -> Lines:
     """These lines with no more units of a product than the order held and have not come back `before`; it is added to.
 
-    A line of which nothing comes back stays, with quantity 0: it still closes the return that was asked for. What the
-    order did not hold comes back as it is told.
+    A line of which nothing comes back stays, with quantity 0: it still closes the return that was asked for; so does
+    one that never went out (`gone`). What the order did not hold comes back as it is told.
     """
-    left: dict[str, int] = {}
+    left = {line["product_id"]: 0 for line in gone}
     for line in held:
         left[line["product_id"]] = left.get(line["product_id"], 0) + line.get("quantity", 1)
     found = []

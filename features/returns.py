@@ -94,6 +94,9 @@ class _Line(NamedTuple):
 
 
 def _lines(one: Mapping[str, Any]) -> dict[str, _Line]:
+    if "reasons" not in one:  # logged when a return had one reason for all: it is still replayed
+        told = zip(one["products"], one["categories"], strict=True)
+        return {product_id: _Line(category, one["reason"], one["since"], one["id"]) for product_id, category in told}
     return dict(zip(one["products"], map(_Line, *(one[name] for name in _COLUMNS)), strict=True))
 
 

@@ -11,7 +11,7 @@ What the limits on contacts are is the business of `contact`, how contacts are k
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -55,10 +55,11 @@ class Tally:
             return
         with self._door.inside(), database.transaction(self._engine) as connection:
             database.in_turn(connection)
+            waved = _Waved(connection, known)
             for event in _stored(connection, list(told)):
                 record = known.decision(event.body.get("decision_id"), event)
                 if event.body["response"] == "dismissed":
-                    _dismissed(connection, event, record, known)
+                    waved.note(event, record)
                 elif record is not None and record["answer"]["offers"] and record["answer"]["channel"] in OUTBOUND:
                     _shown(connection, event, record)
 
@@ -84,26 +85,37 @@ def _shown(connection: sa.Connection, event: Event, record: Record) -> None:
     reservations.shown(connection, record["answer"]["customer_id"], sent)
 
 
-def _dismissed(connection: sa.Connection, event: Event, record: Record | None, known: Known) -> None:
-    """Kept under the id that the message names, of whom it is about; a decision that is not theirs tells nothing."""
-    node = whose(event.user_id, event.anonymous_id)
-    if node is None:
-        return
-    customer_id = known.customer_of(event.user_id, event.anonymous_id)
-    ids = {owned_by(node), *identity.ids_of_many(connection, [customer_id])[customer_id]}
-    if record is None or not _told_before(connection, ids, event):
-        reservations.dismissed(connection, owned_by(node), Dismissal(event.message_id, _at(event, record)))
+class _Waved:
+    """What customers have waved away by now, looked up once for each of them."""
 
+    def __init__(self, connection: sa.Connection, known: Known):
+        self._connection, self._known = connection, known
+        self._by: dict[str, dict[tuple[Any, Any], str]] = {}
 
-def _told_before(connection: sa.Connection, ids: Collection[str], event: Event) -> bool:
-    """Whether another message has said that this offer of this decision was waved away: one dismissal, told twice."""
-    said = event.body["decision_id"], event.body["offer_id"]
-    for chunk in database.chunks(list(ids)):
-        for row in connection.execute(_WAVED, {"ids": chunk}):
-            body = orjson.loads(row.body)
-            if row.message_id != event.message_id and (body.get("decision_id"), body.get("offer_id")) == said:
-                return True
-    return False
+    def note(self, event: Event, record: Record | None) -> None:
+        """Kept under the id that the message names, of whom it is about; a decision that is not theirs tells nothing.
+
+        One offer of one decision waved away is one dismissal, by the message that told it first.
+        """
+        node = whose(event.user_id, event.anonymous_id)
+        if node is None:
+            return
+        said = event.body.get("decision_id"), event.body.get("offer_id")
+        if record is not None and self._of(event, node).setdefault(said, event.message_id) != event.message_id:
+            return
+        reservations.dismissed(self._connection, owned_by(node), Dismissal(event.message_id, _at(event, record)))
+
+    def _of(self, event: Event, node: str) -> dict[tuple[Any, Any], str]:
+        """By decision and offer the message that said so of this customer."""
+        customer_id = self._known.customer_of(event.user_id, event.anonymous_id)
+        if customer_id not in self._by:
+            ids = {owned_by(node), *identity.ids_of_many(self._connection, [customer_id])[customer_id]}
+            found = self._by[customer_id] = {}
+            for chunk in database.chunks(list(ids)):
+                for row in self._connection.execute(_WAVED, {"ids": chunk}):
+                    body = orjson.loads(row.body)
+                    found.setdefault((body.get("decision_id"), body.get("offer_id")), row.message_id)
+        return self._by[customer_id]
 
 
 def _at(event: Event, record: Record | None) -> float:

@@ -142,6 +142,22 @@ def test_a_refund_without_a_reason_has_that_of_the_request_and_its_own_goes_firs
     assert fold_all([placed(), own]).items["p:a"][RETURN_REASON] == "was a gift"
 
 
+def test_a_line_that_never_went_out_does_not_come_back() -> None:
+    corrected = event("Order Refunded", "m2", T0 + 60, order_id="o", products=lines("a"), reason="correction")
+    refund = event("Order Refunded", "m3", T0 + 120, order_id="o", products=lines("a"))
+    profile = fold_all([placed(), corrected, refund])
+    assert ("p:a" in profile.items, returns.share(profile)) == (False, 0.0)
+    assert derive(profile, T0 + 180)["returned_units_365d"] == 0.0
+
+
+def test_a_return_logged_when_it_had_one_reason_for_all_is_still_read() -> None:
+    profile = fold_all([placed(), asked("a", "b", reason="too big")])
+    for name in ("reasons", "sinces", "ids"):
+        del profile.state["open_returns"]["o"][name]
+    (one,) = returns.under_way(profile)
+    assert (one.product_ids, one.reason, one.since, one.evidence) == (("a", "b"), "too big", T0 + 60, "m2")
+
+
 def test_an_order_only_heard_of_is_not_the_last_one_unless_there_is_no_other() -> None:
     heard = updated("shipped", "m2", T0 + 100, "b")
     assert [one.order_id for one in orders.latest(fold_all([placed("a"), heard]))] == ["a", "b"]

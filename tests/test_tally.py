@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from contacting import agree, ask, granted, opened
 
 from features import database
@@ -166,3 +167,17 @@ def test_one_dismissal_of_a_decision_told_in_two_ways_counts_once(engine, custom
     assert [each.at for each in contacts(engine, customer).dismissed] == [NOW + 1]
     dismisses(engine, [says("dismissed", web, "sale", userId=customer)], NOW + 4)
     assert len(contacts(engine, customer).dismissed) == 2
+
+
+def test_however_much_one_customer_waves_away_what_was_before_is_looked_up_once(engine, customer) -> None:
+    web = engine.decision(ask(customer, "web"), NOW)
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    sa.event.listen(engine.database, "before_cursor_execute", note)
+    dismisses(engine, [says("dismissed", web, f"offer {number}", userId=customer) for number in range(40)], NOW + 1)
+    sa.event.remove(engine.database, "before_cursor_execute", note)
+    assert len(contacts(engine, customer).dismissed) == 40
+    assert sum("FROM events JOIN dismissals" in statement for statement in asked) == 1
