@@ -27,6 +27,8 @@ STEPS_S = [0.5, 5.0, 60.0, 300.0, 900.0]
 LONG_S = [3_600.0, 5 * 3_600.0, DAY_S]
 ANONYMOUS = 20
 REASONS = ["", "wrong size", "a gift", "broken"]
+REMEMBERED = 200
+"""Decisions that customers may come back to; some of them were made before offers and rulebook changed."""
 
 
 class Traffic:
@@ -77,7 +79,7 @@ class Traffic:
     def question(self) -> DecideRequest:
         draw = self.draw
         channel, placement = draw.choice(PLACES)
-        again, before = draw.choice(self._asked[-30:]) if draw.random() < 0.2 and self._asked else (None, "")
+        again, before = draw.choice(self._asked[-REMEMBERED:]) if draw.random() < 0.2 and self._asked else (None, "")
         if again is None and self._asked and draw.random() < 0.2:
             again = self._asked[-1][0]
         who = again or self._somebody()

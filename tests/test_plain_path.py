@@ -182,7 +182,7 @@ def offers(products: Sequence[str], category: str, now: float, part: int) -> str
         {
             "kind": "promotion",
             "product_ids": products[3:9],
-            "value": {"margin": 70, "discount": 1},
+            "value": {"margin": 70, "discount": 1 + part},
             "exclusive_group": "y",
         },
     ]
