@@ -18,6 +18,7 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,9 @@ class Slot:
 class DecisionLog:
     """One worker's way to append, and everybody's way to read. Safe to use from several threads."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, to_disk: Callable[[int], None] = os.fdatasync):
         self._folder = folder
+        self._to_disk = to_disk
         self.door = Door(folder)
         self._worker = secrets.token_hex(4)
         self._lock = threading.Lock()
@@ -151,7 +153,8 @@ class DecisionLog:
         with self._lock:
             self._closed = True
             if self._file >= 0:
-                os.fdatasync(self._file)
+                with suppress(OSError):  # the disk's trouble, of which the next write tells
+                    self._to_disk(self._file)
             self._leave()
         self._dirty.set()
         self._syncer.join()
@@ -200,9 +203,14 @@ class DecisionLog:
         while not self._closed:
             self._dirty.wait()
             self._dirty.clear()
-            with self._lock:
-                file = os.dup(self._file) if self._file >= 0 else -1
-            if file >= 0:
-                os.fdatasync(file)
-                os.close(file)
+            try:
+                with self._lock:
+                    file = os.dup(self._file) if self._file >= 0 else -1
+                if file >= 0:
+                    try:
+                        self._to_disk(file)
+                    finally:
+                        os.close(file)
+            except OSError:  # a disk that is full or away, or no descriptor left: tried again until it can be
+                self._dirty.set()
             threading.Event().wait(SYNC_EVERY_S)

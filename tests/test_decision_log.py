@@ -291,3 +291,23 @@ def test_a_day_that_cannot_begin_is_begun_with_the_next_decision(log, tmp_path, 
     monkeypatch.undo()
     kept += [write(log, NOW + 86_400) for _ in range(2)]
     assert [record["decision_id"] for record in records(tmp_path)] == kept
+
+
+def test_what_the_disk_would_not_take_for_a_moment_is_asked_of_it_again(tmp_path):
+    asked = threading.Semaphore(0)
+    answers = [OSError(errno.EIO, "the disk is away"), OSError(errno.ENOSPC, "the disk is full"), None]
+
+    def to_disk(file):
+        asked.release()
+        if answers and (error := answers.pop(0)) is not None:
+            raise error
+
+    log = DecisionLog(tmp_path, to_disk)
+    try:
+        first = write(log)
+        assert all(asked.acquire(timeout=10) for _ in range(3)) and not answers
+        second = write(log)
+        assert asked.acquire(timeout=10), "what comes later is no longer brought to the disk"
+        assert log.find(first) and log.find(second)
+    finally:
+        log.close()
