@@ -63,7 +63,7 @@ demo: install
 	train_and_promote() { "$$python" -m training train "$$1" && "$$python" -m training promote "$$1"; }; \
 	echo "demo: step 1 of 7: installed; the workspace is $$ONESTORY_HOME"; \
 	step 2 ingested "load a year of a grocer's history" "$$python" -m features ingest completejourney --ending now; \
-	step 3 built-8 'build every profile' "$$python" -m features build; \
+	step 3 built-9 'build every profile' "$$python" -m features build; \
 	step 4 propensity 'train and promote propensity' train_and_promote propensity; \
 	step 5 churn 'train and promote churn' train_and_promote churn; \
 	echo 'demo: step 6 of 7: renew the validity of the offers'; \

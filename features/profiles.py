@@ -117,12 +117,14 @@ def fold(profile: Profile, event: Event) -> Profile:
 
 
 def _fold(profile: Profile, event: Event) -> Profile:
+    if event.name not in steps.STEPS:
+        return profile
     if not profile.state:
         profile.state = steps.fresh_state()
     state = profile.state
     state["at"], state["id"] = event.key
     steps.note_correction(state, event)
-    for step in steps.STEPS.get(event.name, ()):
+    for step in steps.STEPS[event.name]:
         step(state, profile.items, event)
     return profile
 

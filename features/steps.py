@@ -18,7 +18,7 @@ from features.vocabulary import DAY_S, OFFER_KINDS, Event
 State = dict[str, Any]
 Step = Callable[[State, Items, Event], None]
 
-VERSION = 8
+VERSION = 9
 """Of the state: raise it when a step writes other values. Another version is folded anew, never read (`profiles`)."""
 YEAR_DAYS = 365
 HALF_LIVES_DAYS = (7, 30, 90, 365)
@@ -151,7 +151,7 @@ STEPS: Mapping[str, tuple[Step, ...]] = _joined(
     habits.STEPS,
     reactions.STEPS,
 )
-"""Every event that changes a profile, with its steps in all rooms. An event that is not here only makes one known."""
+"""Every event that changes a profile, with its steps in all rooms. An event that is not here leaves no trace in it."""
 
 
 ON_ENTRIES = frozenset({"Order Completed", "Order Refunded"})

@@ -49,6 +49,7 @@ def _sentence(problem: Any) -> str:
         known = [name for each in problem.ctx.command.params for name in each.opts if name.startswith("--")]
         return f"unknown option `{problem.option_name}`; {suggestion(problem.option_name, known)}"
     text = " ".join(problem.format_message().split()).rstrip(".").replace("'", "`")
+    text = text.replace(": Input should be ", "; expected ")  # pydantic's words, which typer passes on
     if text.startswith("No such command") and problem.ctx is not None:
         word = text.split("`")[1]
         return f"unknown command `{word}`; {suggestion(word, problem.ctx.command.commands)}"

@@ -170,7 +170,7 @@ def expected(events: Sequence[Event]) -> tuple[dict[str, str], dict[str, bytes]]
             owners[node] = whole.customer(node)
             theirs.setdefault(owners[node], []).append(event)
     packed = {customer_id: profiles.pack(profiles.fold_all(mine)) for customer_id, mine in theirs.items()}
-    return owners, {customer_id: state + items for customer_id, (state, items) in packed.items()}
+    return owners, {customer_id: state + items for customer_id, (state, items) in packed.items() if state != b"{}"}
 
 
 def logged(world: World) -> list[Event]:

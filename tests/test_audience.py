@@ -182,6 +182,7 @@ def test_a_database_that_cannot_be_opened_is_told_in_a_sentence(
         (("rulebook", "chek"), "unknown command `chek`; did you mean `check`?"),
         (("export",), "missing argument `customer_id`"),
         (("decide",), "missing option `--audience`"),
+        (("decide", "--limit", "21"), "invalid value for `--limit`; expected less than or equal to 20"),
         (("replay", "--sinc", "x"), "unknown option `--sinc`; did you mean `--since`?"),
     ],
 )

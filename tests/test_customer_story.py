@@ -215,3 +215,16 @@ def test_nobody_has_no_story_and_an_erased_one_neither(engine: Engine) -> None:
     story = told(engine)
     assert (story["orders"], story["open_cases"], story["recent_decisions"]) == ([], [], [])
     assert [each["product_id"] for each in story["looked_at"]] == ["chair-oak"]
+
+
+def test_an_event_of_a_name_that_nobody_knows_is_kept_and_changes_no_decision(engine: Engine) -> None:
+    def decided(customer_id: str) -> dict[str, Any]:
+        answer = engine.decision(Question(customer_id, "web", "home", 3, explain=True, preview=True), NOW + 1)
+        return {name: part for name, part in answer.items() if name not in ("decision_id", "signals")}
+
+    before = {each: decided(each) for each in (HER, "stranger")}
+    said = [track("Gizmo Frobbed", 30 + n, 1, user=each, product_id="chair-oak") for n, each in enumerate(before)]
+    assert all(receipt.stored for receipt in engine.ingest(said, NOW, None))
+    assert {each: decided(each) for each in before} == before
+    assert before["stranger"]["fallback"] == "unknown_customer"
+    assert b"Gizmo Frobbed" in b"".join(engine.customers.export("stranger", NOW + 1) or ())

@@ -304,6 +304,12 @@ def test_an_offer_of_one_decision_is_accepted_once_however_many_messages_say_so(
     assert pack(profile) == pack(fold_all(story))
 
 
+@given(histories(), st.lists(st.tuples(st.sampled_from(["Gizmo Frobbed", "Coupon Denied"]), st.integers(0, 9**8))))
+def test_a_name_that_nobody_knows_leaves_no_trace(history, unheard_of):
+    strange = [event(name, f"strange-{n}", T0 + at, product_id="a") for n, (name, at) in enumerate(unheard_of)]
+    assert pack(fold_all([*strange, *history])) == pack(fold_all(history))
+
+
 @given(histories())
 def test_an_event_changes_nothing_before_the_moment_it_is_known(history):
     spans = [Span(one, (micros(one.known_at), number)) for number, one in enumerate(history)]

@@ -55,7 +55,7 @@ def score_customers(
     """customer_id and score of every customer known at `as_of`; the population's rate for those of whom nothing is."""
     frame = pd.DataFrame({"customer_id": datasets.customers(workspace, as_of)}, dtype=object).assign(as_of=as_of)
     if not len(frame):
-        return pd.DataFrame({"customer_id": pd.Series([], dtype=object), "score": np.empty(0)})
+        return pd.DataFrame({"customer_id": pd.Series([], dtype="string"), "score": np.empty(0)})
     rows = datasets.customer_features(store, frame, scorer.columns, task.service)
     unknown = np.isnan(rows).all(axis=1)
     scores = np.where(unknown, scorer.population, scorer.predict(rows))
