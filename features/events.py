@@ -65,7 +65,7 @@ def check(record: Mapping[str, Any], known_at: float) -> Event:
 
 def _id(record: Mapping[str, Any], key: str, field: str, required: bool = False) -> str | None:
     value = record.get(key)
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value.strip()):
         if required:
             raise EventProblem(field, "is missing; expected a text of 1 to 255 characters")
         return None

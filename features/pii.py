@@ -67,7 +67,7 @@ def without_pii(value: Any, hash_pii: Hasher, deep: int = 0) -> Any:
                 each = [without_pii({key: one}, hash_pii, deep + 1) for one in inner]
                 kept[f"{key}_hmac"] = [next(iter(one.values())) for one in each]
             else:
-                kept[key] = without_pii(inner, hash_pii, deep + 1)
+                kept[without_pii(key, hash_pii)] = without_pii(inner, hash_pii, deep + 1)
         return kept
     if isinstance(value, list):
         return [without_pii(inner, hash_pii, deep + 1) for inner in value]

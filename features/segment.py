@@ -140,7 +140,12 @@ def _object(value: Any, field: str) -> Mapping[str, Any]:
 
 
 def _id(value: Any) -> Any:
-    """An id as text; whole numbers are ids that somebody did not quote. What is no id at all is refused later."""
+    """An id as text; whole numbers are ids that somebody did not quote, and a blank is none.
+
+    What is no id at all is refused later.
+    """
+    if isinstance(value, str):
+        return value if value.strip() else None
     return str(value) if type(value) is int else value or None
 
 

@@ -92,7 +92,7 @@ def _of_csv(path: Path) -> list[str]:
     opened = UNPACKED.get(path.suffix.lower(), open)
     with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, strict=True)
-        names = next(rows, [])
+        names = [name.strip() for name in next(rows, [])]
         place = _column(path, names)
         found = []
         for cells in rows:

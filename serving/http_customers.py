@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import anyio.to_thread
 import orjson
@@ -101,9 +102,18 @@ def _desk(request: Request) -> CustomerDesk:
 
 def _customer_in(request: Request) -> str:
     customer_id: str = request.path_params["customer_id"]
-    if not is_id(customer_id):
+    if not is_id(customer_id) or not _is_utf_8(request):
         raise bad_input("customer_id", f"is {shown(customer_id)}; expected {AN_ID}")
     return customer_id
+
+
+def _is_utf_8(request: Request) -> bool:
+    """Whether the path was: the server puts U+FFFD in place of what is not, which may be somebody's id."""
+    try:
+        unquote_to_bytes(request.scope.get("raw_path", b"")).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def unknown(customer_id: str) -> Problem:

@@ -47,18 +47,18 @@ def seconds_of(text: str) -> float:
     return datetime.fromisoformat(text.upper()).timestamp()
 
 
-AN_ID = f"a text of 1 to {LONGEST_ID} characters, no control ones"
-_NO_CONTROL = r"[^\x00-\x1f\x7f]+"
+AN_ID = f"a text of 1 to {LONGEST_ID} characters, not all blank, no control ones"
+_AN_ID = r"[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f\s][^\x00-\x1f\x7f]*"
 
 
 def is_id(text: str) -> bool:
     """Whether a text may be an id: of a customer in a path or a file, which no model checks."""
-    return len(text) <= LONGEST_ID and re.fullmatch(_NO_CONTROL, text) is not None
+    return len(text) <= LONGEST_ID and re.fullmatch(_AN_ID, text) is not None
 
 
 Id = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=f"^{_NO_CONTROL}$"),
+    StringConstraints(min_length=1, max_length=LONGEST_ID, pattern=f"^{_AN_ID}$"),
     Field(examples=["1042"]),
 ]
 Time = Annotated[str, AfterValidator(_is_time), Field(json_schema_extra={"format": "date-time"})]

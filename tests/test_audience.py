@@ -29,6 +29,7 @@ from serving.question import Question
         (b"customer_id\rc1\rc2\r", ["c1", "c2"]),
         (b"customer_id\nc1\x00\n", ["c1\x00"]),
         (b"customer_id\n", []),
+        (b"name, customer_id \nbob,c1\n", ["c1"]),
     ],
 )
 def test_a_csv_gives_the_ids_of_its_column(tmp_path: Path, content: bytes, ids: list[str]) -> None:

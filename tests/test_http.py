@@ -78,7 +78,8 @@ def test_decide_batch_refuses_a_bad_customer_and_answers_the_others(face: Face) 
     assert [one["customer_id"] for one in decisions] == ["1", "2", None, None, None]
     assert [one.get("error", {}).get("detail") for one in decisions] == [
         None,
-        "customers[1].cart[0]: got `3`; expected a product id: a text of 1 to 255 characters, no control ones",
+        "customers[1].cart[0]: got `3`; expected a product id: "
+        "a text of 1 to 255 characters, not all blank, no control ones",
         "customers[2]: got `4`; expected an object with a customer_id or an anonymous_id",
         "customers[3].limit: belongs to the whole batch; say `limit` beside `customers`",
         "customers[4].customer_id: is missing; expected `customer_id` or `anonymous_id`",
@@ -140,7 +141,7 @@ def test_a_customer_nobody_knows_is_a_404_by_any_id(face: Face, customer_id: str
         assert unquote(customer_id) in problem(answer, 404)["detail"]
 
 
-@pytest.mark.parametrize("customer_id", ["x" * 256, "a%00b"])
+@pytest.mark.parametrize("customer_id", ["x" * 256, "a%00b", "%20%20", "%ff", "a%C3"])
 def test_a_customer_id_that_is_none_is_refused(face: Face, customer_id: str) -> None:
     assert (
         "expected a text of 1 to 255 characters" in errors(face.get(f"/customers/{customer_id}/export"))["customer_id"]
@@ -209,22 +210,28 @@ def test_docs_describe_every_route_that_answers(face: Face) -> None:
         (
             {"customer_id": 7},
             "customer_id",
-            "got `7`; expected a text of 1 to 255 characters, no control ones",
+            "got `7`; expected a text of 1 to 255 characters, not all blank, no control ones",
         ),
         (
             {"customer_id": ""},
             "customer_id",
-            "got ``; expected a text of 1 to 255 characters, no control ones",
+            "got ``; expected a text of 1 to 255 characters, not all blank, no control ones",
+        ),
+        (
+            {"customer_id": " \u3000"},
+            "customer_id",
+            "got ` \u3000`; expected a text of 1 to 255 characters, not all blank, no control ones",
         ),
         (
             {"customer_id": "x" * 10_000},
             "customer_id",
-            f"got `{'x' * 40}…` of 10000 characters; expected a text of 1 to 255 characters, no control ones",
+            f"got `{'x' * 40}…` of 10000 characters; "
+            "expected a text of 1 to 255 characters, not all blank, no control ones",
         ),
         (
             {"customer_id": "a\x00b"},
             "customer_id",
-            "got `a\x00b`; expected a text of 1 to 255 characters, no control ones",
+            "got `a\x00b`; expected a text of 1 to 255 characters, not all blank, no control ones",
         ),
         ({"channel": "wbe"}, "channel", "got `wbe`; did you mean `web`?"),
         ({"channel": None}, "channel", "got `null`; expected one of web, app, email, sms, push, call_centre, store"),
@@ -238,7 +245,7 @@ def test_docs_describe_every_route_that_answers(face: Face) -> None:
         (
             {"cart": ["p1", {"a": 1}]},
             "cart[1]",
-            "got `{…}`; expected a product id: a text of 1 to 255 characters, no control ones",
+            "got `{…}`; expected a product id: a text of 1 to 255 characters, not all blank, no control ones",
         ),
         ({"preview": 1}, "preview", "got `1`; expected true or false"),
     ],

@@ -267,6 +267,7 @@ def test_addresses_and_numbers_are_kept_only_as_hashes() -> None:
             "billing": [{"phone_number": "+49 170 12", "workEmail": None}],
             "note": "ask ann@shop.example, or a%40b.example",
             "email_verified": True,
+            "ann@shop.example": 1,
         },
         context={"traits": {"email": "ann@shop.example"}},
     )
@@ -277,6 +278,7 @@ def test_addresses_and_numbers_are_kept_only_as_hashes() -> None:
         "billing": [{"phone_number_hmac": HASH("phone", "4917012"), "workEmail": None}],
         "note": f"ask {ann}, or {HASH('email', 'a@b.example')}",
         "email_verified": True,
+        ann: 1,
     }
 
 
@@ -394,6 +396,7 @@ def line(**fields: Any) -> dict[str, Any]:
             "userId: holds the control character U+000A at position 1; expected a text without control characters",
         ),
         (track("X", userId=None), "userId: is missing; expected a userId or an anonymousId"),
+        (track("X", userId="  "), "userId: is missing; expected a userId or an anonymousId"),
         (
             {"type": "alias", "userId": "u", "previousId": "k" * 300},
             "previousId: has 300 characters; expected at most 255, no control ones",
