@@ -216,6 +216,9 @@ def _over(catalog: Catalog, offers: _Offers, now: float) -> Iterator[Finding]:
 
 def _placements(catalog: Catalog, never: Mapping[str, str], offers: _Offers) -> Iterator[Finding]:
     """Placements in which nothing can come: nothing is meant for them, or all that is can never be shown."""
+    if not catalog.offers:
+        yield Finding(offers.of_file("there are no offers: nothing is shown to anybody"), note=True)
+        return
     for placement in PLACEMENTS:
         meant = [each for each in catalog.offers.values() if any(where == placement for where, _ in _places(each))]
         left = [each for each in meant if each.offer_id not in never]
@@ -223,7 +226,7 @@ def _placements(catalog: Catalog, never: Mapping[str, str], offers: _Offers) -> 
             named = _listed(each.offer_id for each in meant)
             text = f"placement `{placement}` stays empty: what is meant for it can never be shown ({named})"
             yield Finding(offers.of_file(text))
-        elif not meant and catalog.offers:
+        elif not meant:
             yield Finding(offers.of_file(f"no offer is meant for placement `{placement}`"), note=True)
         groups = {each.exclusive_group for each in left}
         if len(left) > 1 and len(groups) == 1 and None not in groups:

@@ -122,6 +122,13 @@ def test_a_group_that_holds_a_whole_placement_is_noted(workspace: Workspace) -> 
     assert "offers.yaml: no offer is meant for placement `home`" in texts
 
 
+def test_a_workspace_without_any_offer_is_noted(workspace: Workspace) -> None:
+    (workspace.home / "offers.yaml").write_text("offers: []\n")
+    came = findings(rulebook.load(workspace.file("rulebook.yaml")), load_catalog(workspace), NOW)
+    told = [(each.note, str(each.problem)) for each in came]
+    assert told == [(True, "offers.yaml: there are no offers: nothing is shown to anybody")]
+
+
 def test_a_policy_under_which_strangers_see_nothing_is_noted(workspace: Workspace) -> None:
     book = "consent:\n  personalisation: when_granted\n  personal_kinds: [promotion]"
     ((note, text),) = found(workspace, book)
