@@ -22,9 +22,9 @@ def promises(offers: Mapping[str, Offer], answer: Mapping[str, Any]) -> list[lis
     return found
 
 
-def carried_by(record: Mapping[str, Any], since: float) -> Carried:
+def carried_by(record: Mapping[str, Any], since: float, until: float | None = None) -> Carried:
     """What a later decision goes on with from this record's, whose offers count as decided at `since`."""
-    return Carried(record["decision_id"], since, tuple(Promised(*each) for each in record.get("promised", ())))
+    return Carried(record["decision_id"], since, tuple(Promised(*each) for each in record.get("promised", ())), until)
 
 
 def since(facts: Facts, answer: Mapping[str, Any]) -> float:

@@ -22,7 +22,7 @@ from serving.continuity import carried_by, promises, since
 from serving.decide import ENGINE_VERSION, Decision, Policy, decide, shown, trace
 from serving.decision_log import DecisionLog
 from serving.draft import Draft, Told, logged
-from serving.facts import Carried, Contacts, Facts
+from serving.facts import Carried, Contacts, Facts, later
 from serving.last_decisions import Last, LastDecisions
 from serving.problems import bad_input
 from serving.problems import shown as said
@@ -128,7 +128,7 @@ class Desk:
             return carried_by(record, now)
         last = self.last.elsewhere(customer_id, ask.channel, now, within_s) if within_s else None
         record = self.log.find(last.decision_id) if last else None
-        return None if last is None or record is None else carried_by(record, last.since)
+        return None if last is None or record is None else carried_by(record, last.since, later(last.since, within_s))
 
     def _profile(self, customer_id: str) -> tuple[ProfileNow | None, bool]:
         try:

@@ -52,11 +52,15 @@ class Promised:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """The decision that this one goes on with. `since` is when its offers were first decided."""
+    """The decision that this one goes on with.
+
+    `since` is when its offers were first decided, `until` when going on ends by itself: never where a caller names it.
+    """
 
     decision_id: str
     since: float
     offers: tuple[Promised, ...]
+    until: float | None = None
 
     def promised(self, offer_id: str) -> Promised | None:
         return next((each for each in self.offers if each.offer_id == offer_id), None)

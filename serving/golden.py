@@ -166,9 +166,9 @@ def _promised(number: int, shown: Shown, catalog: Catalog) -> Promised:
 
 
 def _events(story: Story, now: float, catalog: Catalog) -> Iterator[Event]:
-    """The history, after a visit of long ago: who has a story is known."""
-    visited = Happened(event="Visited", at=min(LONG_AGO, story.now))
-    for number, happened in enumerate((visited, *story.history)):
+    """The history, after an `identify` of long ago that says nothing: who has a story is known."""
+    named = Happened(event="$identify", at=min(LONG_AGO, story.now))
+    for number, happened in enumerate((named, *story.history)):
         if number and happened.event not in STEPS and (meant := get_close_matches(happened.event, STEPS, 1, 0.8)):
             wrong = f"`{happened.event}` changes nothing; did you mean `{meant[0]}`?"
             raise Untold(("history", number - 1, "event"), wrong)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serving.appending import Torn, append, let_go
+from serving.facts import later
 
 FULL_BYTES = 8 * 2**20
 BEGIN_BYTES = 4 * 2**20
@@ -100,7 +101,7 @@ class LastDecisions:
             self._read()
             self._turn(now, within_s)
             known = self._known(name)
-        found = [each for each in known if each.channel != channel and now - each.since < within_s] if known else []
+        found = [each for each in known or () if each.channel != channel and now < later(each.since, within_s)]
         return max(found, key=lambda each: (each.at, each.decision_id), default=None)
 
     def _known(self, name: str) -> Collection[Last]:

@@ -130,7 +130,8 @@ def facts_of(record: Mapping[str, Any]) -> Facts:
 def _carried(seen: Mapping[str, Any] | None) -> Carried | None:
     if seen is None:
         return None
-    return Carried(seen["decision_id"], seen["since"], tuple(Promised(**each) for each in seen["offers"]))
+    offers = tuple(Promised(**each) for each in seen["offers"])
+    return Carried(seen["decision_id"], seen["since"], offers, seen.get("until"))
 
 
 def _counts(seen: Mapping[str, Any] | None) -> ProductCounts | None:

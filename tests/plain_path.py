@@ -256,7 +256,9 @@ class Plain:
         for each in self.told:
             if self.owner(each.customer_id) == customer_id and each.offers and not each.preview:
                 last[each.channel] = each
-        minutes = self.book.continuity.minutes
-        found = [e for e in last.values() if e.channel != ask.channel and now - e.since < minutes * 60]
+        within = self.book.continuity.minutes * 60
+        found = [e for e in last.values() if e.channel != ask.channel and now < round(e.since + within, 3)]
         newest = max(found, key=lambda each: (each.at, each.decision_id), default=None)
-        return Carried(newest.decision_id, newest.since, newest.offers) if newest else None
+        if newest is None:
+            return None
+        return Carried(newest.decision_id, newest.since, newest.offers, round(newest.since + within, 3))

@@ -427,10 +427,10 @@ def carried(world: World, offer: Offer) -> Iterator[Said]:
         if promised.offer_id == offer.offer_id:
             if promised.discount != offer.value.discount:
                 discounts = offer.value.discount, promised.discount
-                yield said("terms_conflict", "discount", *discounts, None, before.decision_id)
+                yield said("terms_conflict", "discount", *discounts, before.until, before.decision_id)
             if promised.valid_until > offer.valid_until:
                 ends = moment(offer.valid_until), moment(promised.valid_until)
-                yield said("terms_conflict", "valid_until", *ends, None, before.decision_id)
+                yield said("terms_conflict", "valid_until", *ends, before.until, before.decision_id)
 
 
 # ------------------------------------------------------------------------------------------------ one product

@@ -6,11 +6,13 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from contacting import agree, ask, opened
 
 from serving.engine import Engine
+from serving.facts import moment
 from serving.last_decisions import Last, LastDecisions, forget
 from serving.problems import Problem
 from serving.replay import replay
@@ -114,6 +116,26 @@ def test_terms_that_got_worse_since_are_a_conflict(engine, customer) -> None:
     assert held["c"] == [("terms_conflict", "valid_until", slot.decision_id)]
 
 
+def test_other_terms_are_a_conflict_until_going_on_ends_by_itself_and_as_long_as_a_caller_names_them(
+    engine, customer
+) -> None:
+    record = engine.log.find(decided(engine, customer)["decision_id"])
+    with engine.log.slot(NOW, None) as slot:
+        slot.write({**record, "decision_id": slot.decision_id, "promised": [["a", None, 2.0, 4_070_908_800.0]]})
+    begun = NOW + 0.123
+    engine.last.note(customer, Last(slot.decision_id, "web", NOW + MINUTE_S, begun))
+
+    def conflict(at: float, **more) -> list[Any]:
+        answer = engine.decision(ask(customer, "app", limit=3, preview=True, **more), at)
+        held = [reason for each in answer["suppressed"] for reason in each["reasons"]]
+        return [each["retry_after"] for each in held if each["code"] == "terms_conflict"]
+
+    over = begun + 30 * MINUTE_S
+    assert conflict(NOW + 2 * MINUTE_S) == conflict(over - 1) == [moment(over)]
+    assert conflict(over) == []
+    assert conflict(over, continue_from=slot.decision_id) == [None]
+
+
 def test_a_preview_goes_on_but_nothing_goes_on_from_it(engine, customer) -> None:
     decided(engine, customer, preview=True)
     web = decided(engine, customer, "app", NOW + MINUTE_S)
@@ -199,7 +221,7 @@ def test_a_request_id_does_not_stand_for_another_continuation(engine, customer) 
 def test_decisions_that_go_on_replay_to_the_same_bytes(engine, customer) -> None:
     decided(engine, customer)
     assert decided(engine, customer, "app", NOW + 1)["continued_from"]
-    made_up = 2  # records that tests above have altered
+    made_up = 3  # records that tests above have altered
     assert len([each for each in replay(engine.workspace) if each.problem]) <= made_up
 
 

@@ -22,8 +22,8 @@ def terms(case: Case, offer: Offer) -> Reasons:
     found: list[Reason] = []
     if promised.discount != offer.value.discount:
         told = (offer.value.discount, promised.discount)
-        found.append(Reason("terms_conflict", "discount", *told, evidence=carried.decision_id))
+        found.append(Reason("terms_conflict", "discount", *told, carried.until, carried.decision_id))
     if offer.valid_until < promised.valid_until:
         ends = (moment(offer.valid_until), moment(promised.valid_until))
-        found.append(Reason("terms_conflict", "valid_until", *ends, evidence=carried.decision_id))
+        found.append(Reason("terms_conflict", "valid_until", *ends, carried.until, carried.decision_id))
     return found
