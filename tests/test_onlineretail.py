@@ -93,6 +93,8 @@ def test_every_line_that_is_no_customers_sale_is_dropped_and_counted() -> None:
             line("1"),
             line("1"),
             line("1", code=" 85123A "),
+            line("1", code="DCGS0003"),
+            line("1", code="ä-1"),
             line("1", code="POST"),
             line("1", code="gift_0001_20"),
             line("1", code=None),
@@ -104,9 +106,9 @@ def test_every_line_that_is_no_customers_sale_is_dropped_and_counted() -> None:
     )
     dropped = {"duplicate": 1, "no product": 4, "write-off": 1, "no price": 1, "no customer": 1}
     assert cleaned.dropped == {**dropped, "unreadable": 0}
-    assert cleaned.published == 10
-    assert list(cleaned.sales["product_id"]) == ["22423", "85123A"]
-    assert list(cleaned.sales["customer_id"]) == ["17850", "17850"]
+    assert cleaned.published == 12
+    assert list(cleaned.sales["product_id"]) == ["22423", "85123A", "DCGS0003", "ä-1"]
+    assert list(cleaned.sales["customer_id"]) == ["17850"] * 4
 
 
 def test_an_invoice_is_an_order_through_the_web() -> None:
@@ -323,7 +325,7 @@ def test_the_command_prints_what_was_dropped_and_kept(workspace: Workspace, tmp_
             "other.parquet",
             "other.parquet` has no column `invoice`; expected the Online Retail table as Parquet with in",
         ),
-        ("empty.parquet", "no line of the file is a customer's; expected sales with `customer_id`"),
+        ("empty.parquet", "no line of the file is a customer's purchase of goods (no customer: 1); expected some"),
     ],
 )
 def test_a_file_that_is_none_is_exit_code_2_and_a_sentence(

@@ -309,7 +309,7 @@ def test_a_refused_message_completes_and_accepts_nothing(engine: Engine, custome
         {"event": "Order Completed", "properties": {"decision_id": decision_id, "order_id": "o", "products": [{}]}},
     ]
     sent = [{"type": "track", "userId": customer, "messageId": f"b{n}", **each} for n, each in enumerate(bad)]
-    fine = {"type": "track", "userId": customer, "messageId": "fine", "event": "Page Seen"}
+    fine = {"type": "track", "userId": customer, "messageId": "fine", "event": "Cart Viewed"}
     receipts = engine.ingest([*sent, fine], NOW, None)
     assert [each.problem is None for each in receipts] == [False, False, False, False, True]
     assert responses(engine, customer) == []

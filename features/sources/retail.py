@@ -1,11 +1,10 @@
 """UCI Online Retail (December 2010 to December 2011, a gift shop's invoices), read and cleaned.
 
 Dropped, each line for one reason, in this order: duplicates; what cannot be read (no invoice, no time, a quantity or
-price that is no number); codes that are no product (postage, fees,
-adjustments, vouchers: whatever does not start with five digits); lines whose quantity has the wrong sign
-(write-offs); lines without a price; lines without a customer, which say nothing of anybody. What is left
-is sales, and cancellations: the invoices that start with `C`. What a cancellation means is the business
-of `cancellations`; what becomes of all of it, of `onlineretail`.
+price that is no number); codes that are no product (postage, fees, adjustments, vouchers: `NO_PRODUCT`); lines whose
+quantity has the wrong sign (write-offs); lines without a price; lines without a customer, which say nothing of
+anybody. What is left is sales, and cancellations: the invoices that start with `C`. What a cancellation means is the
+business of `cancellations`; what becomes of all of it, of `onlineretail`.
 
 The times have no zone and are taken as UTC. A few invoices were written over two minutes: the last one counts, for
 only then was the order complete.
@@ -26,7 +25,8 @@ from features.sources import SourceProblem
 __all__ = ["COLUMNS", "Retail", "load", "read"]
 
 COLUMNS = ("invoice", "stock_code", "description", "quantity", "invoice_ts", "unit_price", "customer_id")
-PRODUCT_CODE = r"\d{5}"
+NO_PRODUCT = r"(?i)(?:POST|DOT|CRUK|C2|[BDMS]|BANK CHARGES|AMAZON ?FEE|ADJUST.*|GIFT_.*|TEST.*)"
+"""Codes of postage, carriage, fees, discounts, samples, corrections by hand, vouchers and trials. All else is goods."""
 
 
 @dataclass(slots=True)
@@ -81,14 +81,15 @@ def read(published: pd.DataFrame) -> Retail:
         return lines[keep]
 
     lines = kept("unreadable", _readable(lines))
-    lines = kept("no product", lines["product_id"].str.match(PRODUCT_CODE, na=False))
+    lines = kept("no product", ~lines["product_id"].str.fullmatch(NO_PRODUCT, na=True))
     back = lines["invoice"].str.startswith("C")
     lines = kept("write-off", lines["quantity"].where(~back, -lines["quantity"]) > 0)
     lines = kept("no price", lines["price"] > 0)
     goods = _products(lines)
     lines = kept("no customer", lines["customer_id"].notna())
     if lines.empty:
-        raise SourceProblem("no line of the file is a customer's; expected sales with `customer_id` and `stock_code`")
+        told = ", ".join(f"{reason}: {count:,}" for reason, count in dropped.items() if count) or "it is empty"
+        raise SourceProblem(f"no line of the file is a customer's purchase of goods ({told}); expected some")
     lines = lines.assign(order_id=_order_ids(lines), quantity=lines["quantity"].abs().astype("int64"))
     at = lines.groupby("order_id")["at"].transform("max").astype("int64")
     lines = lines.assign(at=at).sort_values(["at", "order_id"], kind="stable", ignore_index=True)
