@@ -94,7 +94,7 @@ def test_every_line_that_is_no_customers_sale_is_dropped_and_counted() -> None:
             line("1"),
             line("1", code=" 85123A "),
             line("1", code="DCGS0003"),
-            line("1", code="ä-1"),
+            line("1", code="B"),
             line("1", code="POST"),
             line("1", code="gift_0001_20"),
             line("1", code=None),
@@ -107,7 +107,7 @@ def test_every_line_that_is_no_customers_sale_is_dropped_and_counted() -> None:
     dropped = {"duplicate": 1, "no product": 4, "write-off": 1, "no price": 1, "no customer": 1}
     assert cleaned.dropped == {**dropped, "unreadable": 0}
     assert cleaned.published == 12
-    assert list(cleaned.sales["product_id"]) == ["22423", "85123A", "DCGS0003", "ä-1"]
+    assert list(cleaned.sales["product_id"]) == ["22423", "85123A", "DCGS0003", "B"]
     assert list(cleaned.sales["customer_id"]) == ["17850"] * 4
 
 

@@ -25,8 +25,8 @@ from features.sources import SourceProblem
 __all__ = ["COLUMNS", "Retail", "load", "read"]
 
 COLUMNS = ("invoice", "stock_code", "description", "quantity", "invoice_ts", "unit_price", "customer_id")
-NO_PRODUCT = r"(?i)(?:POST|DOT|CRUK|C2|[BDMS]|BANK CHARGES|AMAZON ?FEE|ADJUST.*|GIFT_.*|TEST.*)"
-"""Codes of postage, carriage, fees, discounts, samples, corrections by hand, vouchers and trials. All else is goods."""
+NO_PRODUCT = r"(?i)(?:POST|DOT|CRUK|C2|[DMS]|BANK CHARGES|AMAZON ?FEE|ADJUST.*|GIFT_.*)"
+"""Codes of postage, carriage, fees, discounts, samples, corrections by hand and vouchers. All else is goods."""
 
 
 @dataclass(slots=True)
@@ -81,7 +81,8 @@ def read(published: pd.DataFrame) -> Retail:
         return lines[keep]
 
     lines = kept("unreadable", _readable(lines))
-    lines = kept("no product", ~lines["product_id"].str.fullmatch(NO_PRODUCT, na=True))
+    bad_debt = lines["product_id"].eq("B") & lines["invoice"].str.startswith("A")
+    lines = kept("no product", ~(lines["product_id"].str.fullmatch(NO_PRODUCT, na=True) | bad_debt))
     back = lines["invoice"].str.startswith("C")
     lines = kept("write-off", lines["quantity"].where(~back, -lines["quantity"]) > 0)
     lines = kept("no price", lines["price"] > 0)
