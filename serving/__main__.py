@@ -143,8 +143,8 @@ def check_rulebook(file: Annotated[Path | None, typer.Argument(help="by default 
     with told_plainly(_kinds):
         workspace = open_workspace()
     path = file or workspace.file("rulebook.yaml")
-    if not path.exists():
-        refuse(f"rulebook: `{path}` does not exist; expected a YAML file")
+    if path.is_dir() or not path.exists():
+        refuse(f"rulebook: `{path}` {'is a folder' if path.is_dir() else 'does not exist'}; expected a YAML file")
     try:
         loaded = rulebook.load(path)
         found = findings(loaded, load_catalog(workspace), time.time(), path.name)

@@ -184,6 +184,7 @@ def test_a_database_that_cannot_be_opened_is_told_in_a_sentence(
         (("export",), "missing argument `customer_id`"),
         (("decide",), "missing option `--audience`"),
         (("decide", "--limit", "21"), "invalid value for `--limit`; expected less than or equal to 20"),
+        (("rulebook", "check", "/"), "rulebook: `/` is a folder; expected a YAML file"),
         (("replay", "--sinc", "x"), "unknown option `--sinc`; did you mean `--since`?"),
     ],
 )
